@@ -1,0 +1,128 @@
+"""Stages: pure functions of a config that are computed once and remembered on disk."""
+
+import ast
+import hashlib
+import inspect
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from sftgan.provenance import ROOT
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What decides how a stage runs, but not what it returns."""
+
+    accelerator: str = "cpu"
+    threads: int = 1
+    workers: int = 1
+
+    def pin(self) -> None:
+        """Fix what makes floating-point sums differ from run to run."""
+        torch.set_num_threads(self.threads or torch.get_num_threads())
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def cache_folder() -> Path:
+    """SFTGAN_CACHE, else `.cache` in the checkout, else `~/.cache/sftgan`."""
+    own = ROOT / ".cache" if (ROOT / "pyproject.toml").exists() else Path.home() / ".cache" / "sftgan"
+    return Path(os.environ.get("SFTGAN_CACHE") or own)
+
+
+class Stage:
+    """`stage(config, runtime)` returns `compute(config, runtime, checkpoint)`, computed once.
+
+    The key is the config, the source of `compute`, that of the package's modules named with all that these import
+    from the package, and the same of the stages that `compute` calls (`after`): an edit to the training trains
+    again, an edit to the plots does not. A damaged entry is computed again. `checkpoint` is a path for whatever
+    the stage wants to find again after a kill; it is removed when the result is safely stored.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Config, Runtime, Path], Any],
+        *modules: str,
+        after: Sequence["Stage"] = (),
+    ):
+        self.compute = compute
+        self.modules = modules
+        self.after = after
+
+    def __call__(self, config: Config, runtime: Runtime) -> Any:
+        function, arguments = self._prepared(config, runtime)
+        if function.check_call_in_cache(*arguments):
+            return function(*arguments)
+        runtime.pin()
+        began = time.monotonic()
+        result = function(*arguments)
+        arguments[-1].unlink(missing_ok=True)
+        _log(f"{self.compute.__name__} {config.get('title', '')}: {time.monotonic() - began:.1f} s")
+        return result
+
+    def all(self, configs: Iterable[Config], runtime: Runtime) -> list[Any]:
+        """The results for several configs; what is missing is computed by `runtime.workers` processes."""
+        configs = list(configs)
+        missing = [c for c in configs if not self._is_cached(c, runtime)]
+        if len(missing) > 1 and runtime.workers > 1:
+            joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
+        return [self(c, runtime) for c in configs]
+
+    @cache
+    def digest(self) -> str:
+        parts = [
+            inspect.getsource(self.compute),
+            code_digest(*self.modules),
+            *(s.digest() for s in self.after),
+        ]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+    def _is_cached(self, config: Config, runtime: Runtime) -> bool:
+        function, arguments = self._prepared(config, runtime)
+        return function.check_call_in_cache(*arguments)
+
+    def _prepared(self, config: Config, runtime: Runtime):
+        keyed = config | {"code": self.digest()}
+        folder = cache_folder()
+        function = joblib.Memory(folder, verbose=0).cache(self.compute, ignore=["runtime", "checkpoint"])
+        name = f"{self.compute.__name__}-{joblib.hash(keyed)}.pt"
+        return function, (keyed, runtime, folder / "checkpoints" / name)
+
+
+def _fill(stage: Stage, config: Config, runtime: Runtime) -> None:
+    """Compute in a worker; the result travels through the cache, not through a pipe."""
+    stage(config, runtime)
+
+
+def _log(line: str) -> None:
+    """Long runs can be followed with `tail -f .cache/log.txt`."""
+    with (cache_folder() / "log.txt").open("a") as file:
+        file.write(f"{time.strftime('%F %T')} {line}\n")
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the source of the package's modules named and of all that they import from the package."""
+    sources: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name in sources:
+            continue
+        sources[name] = (resources.files("sftgan") / f"{name}.py").read_text()
+        for node in ast.walk(ast.parse(sources[name])):
+            if isinstance(node, ast.ImportFrom) and node.module == "sftgan":
+                todo += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sftgan."):
+                todo.append(node.module.removeprefix("sftgan."))
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,52 @@
+"""Cumulative Grad-CAM averages, CGMA (paper, section 3.1.1, Eq. 1-4)."""
+
+import torch
+from torch import Tensor
+
+from sftgan.errors import InputError, check_name
+
+
+def positions(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int]:
+    """1-based positions of the layers up to which the Grad-CAMs are averaged (Eq. 1-2).
+
+    With skip = 100 / (eta - 1) and K = 0 .. eta - 1, the equation read literally is
+
+        Positions[K] = ceil(ceil(skip * K) * N / 100)      rounding="double", as the released code has it,
+        Positions[K] = ceil(skip * K * N / 100)            rounding="single".
+
+    Positions[0] would be 0 and Eq. 4 would divide by it, while the text asks for the first and the last layer
+    to be included, so positions are clipped to 1 .. N. Everything is computed in integers: in floating point
+    some N (28, 29, 55, ...) give N + 1. With N < eta positions repeat; eta = 1 gives [N].
+
+    >>> positions(13)
+    [1, 2, 4, 6, 8, 10, 12, 13]
+    """
+    check_name(rounding, ["double", "single"], "rounding")
+    if n_layers < 1 or eta < 1:
+        raise InputError(f"n_layers and eta must be at least 1, got n_layers={n_layers} and eta={eta}.")
+    if eta == 1:
+        return [n_layers]
+    if rounding == "double":
+        raw = [_ceil_div(_ceil_div(100 * k, eta - 1) * n_layers, 100) for k in range(eta)]
+    else:
+        raw = [_ceil_div(k * n_layers, eta - 1) for k in range(eta)]
+    return [min(max(p, 1), n_layers) for p in raw]
+
+
+def cgma(maps: Tensor, eta: int = 8, rounding: str = "double") -> Tensor:
+    """Cumulative averages of layer-wise Grad-CAMs (Eq. 3-4): (B, N, h, w) in [0, 1] to (B, eta, h, w) in [0, 1].
+
+    CGMA[K] is the mean of the maps of layers 1 .. Positions[K]. Dead maps (all zeros) count as zeros.
+    """
+    if maps.ndim != 4 or not maps.is_floating_point():
+        raise InputError(
+            f"maps must be a floating-point tensor (B, N, h, w), got {maps.dtype} {tuple(maps.shape)}."
+        )
+    ends = positions(maps.shape[1], eta, rounding)
+    index = torch.tensor(ends, device=maps.device) - 1
+    sums = maps.cumsum(1).index_select(1, index)
+    return sums / (index + 1).to(maps.dtype)[:, None, None]
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)

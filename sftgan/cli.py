@@ -1,0 +1,330 @@
+"""The command `sftgan`: execute the notebooks in a profile, or record their outputs and figures."""
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sftgan.errors import InputError, check_name
+from sftgan.provenance import ROOT, provenance
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Notebooks = Annotated[
+    list[str] | None, typer.Argument(help="files, or names such as 04_dice; all of them when left out")
+]
+ProfileName = Annotated[str, typer.Option(help="smoke, cpu or paper")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="NAME VALUE", help="a notebook's parameter or a field of the profile"),
+]
+
+
+@app.callback()
+def about() -> None:
+    """The SFT-GAN companion: notebooks in, executed notebooks, pages and figures out."""
+
+
+@app.command()
+def run(
+    notebooks: Notebooks = None,
+    profile: ProfileName = "smoke",
+    out: Annotated[Path, typer.Option(help="folder for the executed notebooks and the status page")] = Path(
+        "_build/source"
+    ),
+    parameters: Parameters = None,
+) -> None:
+    """Execute notebooks one after the other into OUT/notebooks, and write OUT/book/status.md.
+
+    A notebook whose executed copy was made from the same notebook, package, profile, parameters and
+    requirements.lock is not executed again.
+    """
+    values = parse(parameters)
+    jobs = plan(notebooks, profile, values, out)
+    results = [execute(job, f"[{i}/{len(jobs)}]") for i, job in enumerate(jobs, 1)]
+    status = out / "book" / "status.md"
+    if "executed" in results or not status.exists():
+        status.parent.mkdir(parents=True, exist_ok=True)
+        status.write_text(status_page(out, profile, values))
+    raise typer.Exit(code=1 if "failed" in results else 0)
+
+
+@app.command()
+def record(
+    notebooks: Notebooks = None, profile: ProfileName = "smoke", parameters: Parameters = None
+) -> None:
+    """Execute notebooks and keep what they show, to be committed.
+
+    Figures go to figures/PROFILE. Notebooks executed with their own default parameters are replaced by
+    their executed copies, without times and other volatile metadata; the others stay as they are.
+    """
+    os.environ["SFTGAN_FIGURES"] = str(ROOT / "figures" / profile)
+    jobs = plan(notebooks, profile, parse(parameters), ROOT / "_build" / "record" / profile)
+    results = []
+    for i, job in enumerate(jobs, 1):
+        results.append(execute(job, f"[{i}/{len(jobs)}]", again=True))
+        if results[-1] == "executed" and not job.changed:
+            keep(job.copy, job.notebook)
+    raise typer.Exit(code=1 if "failed" in results else 0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Input that cannot be used ends in one sentence on stderr and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault("SFTGAN_COMMAND", shlex.join(["sftgan", *arguments]))
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a warning of each kernel
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        app(args=_join_pairs(arguments))
+    except InputError as error:
+        print(f"sftgan: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _join_pairs(arguments: list[str]) -> list[str]:
+    """Turn `-p NAME VALUE`, as papermill has it, into the `-p NAME=VALUE` that typer can take."""
+    joined, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        joined.append(word)
+        if word == "-p" and len(rest) >= 2 and "=" not in rest[0]:
+            joined.append(f"{rest.pop(0)}={rest.pop(0)}")
+    return joined
+
+
+def parse(parameters: Iterable[str] | None) -> dict[str, Any]:
+    """Read `NAME=VALUE` pairs. Values as papermill's -p has them; a list is written `[1, 2]`."""
+    values = {}
+    for pair in parameters or ():
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"-p wants a name and a value, as in '-p eta 4', but got only {pair!r}.")
+        if name == "profile":
+            raise InputError(f"the profile is not a parameter here: write --profile {text}.")
+        words = {"true": True, "false": False, "none": None, "null": None}
+        try:
+            values[name] = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
+
+
+# --- what is to be executed ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to execute: `changed` are the parameters that differ from the notebook's own."""
+
+    notebook: Path
+    copy: Path
+    changed: dict[str, Any]
+    key: str
+    """Digest of all that the executed copy depends on."""
+
+
+def plan(names: list[str] | None, profile: str, parameters: dict[str, Any], out: Path) -> list[Job]:
+    """Choose notebooks and their parameters; check what can be checked before the first one starts."""
+    check_name(profile, _profiles(), "profile")
+    notebooks = [_find(name) for name in names] if names else sorted((ROOT / "notebooks").glob("*.ipynb"))
+    if not notebooks:
+        raise InputError(f"there is no notebook in {ROOT / 'notebooks'}: give the notebooks' paths.")
+    declared = {notebook: _declared(notebook) for notebook in notebooks}
+    fields = _fields() if any(set(parameters) - set(own) for own in declared.values()) else set()
+    for name in parameters:
+        check_name(name, sorted(fields.union(*declared.values())), "parameter")
+
+    package = _package_digest()
+    jobs = []
+    for notebook, own in declared.items():
+        copy = out.resolve() / "notebooks" / notebook.name
+        if copy == notebook:
+            raise InputError(f"{out} would overwrite {notebook.name}: choose another folder as --out.")
+        values = {"profile": profile} | parameters
+        changed = {
+            k: v for k, v in values.items() if (k in own or k in fields) and not _is_default(own, k, v)
+        }
+        key = _digest(_source(notebook), package, changed, os.environ.get("SFTGAN_DATA"))
+        jobs.append(Job(notebook, copy, changed, key))
+    return jobs
+
+
+def _papermill() -> Any:
+    try:
+        import papermill
+    except ImportError:
+        raise InputError("executing notebooks needs papermill: pip install 'sftgan[book]'.") from None
+    return papermill
+
+
+def _profiles() -> list[str]:
+    folder = resources.files("sftgan") / "profiles"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _fields() -> set[str]:
+    from sftgan.study import Profile
+
+    return set(Profile.model_fields)
+
+
+def _find(name: str) -> Path:
+    """Path of a notebook given as a file, or by its name below notebooks/."""
+    if Path(name).is_file():
+        return Path(name).resolve()
+    known = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    return known[check_name(Path(name).stem, known, "notebook")]
+
+
+def _declared(notebook: Path) -> dict:
+    """The parameters in the notebook's cell tagged "parameters", by name."""
+    try:
+        return _papermill().inspect_notebook(str(notebook))
+    except ValueError as error:
+        raise InputError(f"{notebook} is not a notebook that can be executed: {error}") from None
+
+
+def _is_default(own: dict, name: str, value: Any) -> bool:
+    """Whether a notebook has this value of the parameter without being told."""
+    try:
+        return ast.literal_eval(own[name]["default"]) == value
+    except (KeyError, ValueError, SyntaxError):
+        return False
+
+
+def _source(notebook: Path) -> list:
+    cells = json.loads(notebook.read_text())["cells"]
+    return [(cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags")) for cell in cells]
+
+
+def _package_digest() -> str:
+    package = Path(str(resources.files("sftgan")))
+    files = [*package.rglob("*.py"), *package.rglob("*.yaml"), ROOT / "requirements.lock"]
+    return _digest(*[(file.name, file.read_text()) for file in sorted(files) if file.exists()])
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# --- execution ----------------------------------------------------------------------------------------
+
+
+def execute(job: Job, prefix: str, again: bool = False) -> str:
+    """Execute one notebook with one line of progress: "executed", "up to date" or "failed".
+
+    A notebook that fails leaves its partly executed copy, and its last line of error on stderr.
+    """
+    import nbformat
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if not again and _written(job.copy).get("key") == job.key:
+        print(f"{prefix} {job.notebook.stem}: up to date", flush=True)
+        return "up to date"
+    print(f"{prefix} {job.notebook.stem}: ", end="", flush=True)
+    job.copy.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    try:
+        executed = _papermill().execute_notebook(
+            str(job.notebook),
+            str(job.copy),
+            parameters=job.changed,
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=50"],  # or each kernel warns of its transport
+            cwd=str(job.notebook.parent),
+        )
+    except PapermillExecutionError as error:
+        return _failed(job, f"{error.ename}: {error.evalue}")
+    except DeadKernelError:
+        return _failed(job, "the kernel died, most often for want of memory.")
+    executed.metadata["sftgan"] = {
+        "key": job.key,
+        "seconds": round(time.perf_counter() - started, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": provenance()["commit"],
+    }
+    nbformat.write(executed, job.copy)
+    print(f"{executed.metadata['sftgan']['seconds']:.0f} s", flush=True)
+    return "executed"
+
+
+def _failed(job: Job, sentence: str) -> str:
+    print("failed", flush=True)
+    print(f"sftgan: {sentence.splitlines()[-1]} (see {job.copy})", file=sys.stderr)
+    return "failed"
+
+
+def _written(copy: Path) -> dict:
+    """What `execute` wrote into an executed copy; empty where there is no whole one."""
+    try:
+        return json.loads(copy.read_text())["metadata"].get("sftgan", {})
+    except (OSError, ValueError):
+        return {}
+
+
+def keep(copy: Path, notebook: Path) -> None:
+    """Replace a notebook by its executed copy, leaving out all that changes from run to run."""
+    import nbformat
+
+    executed = nbformat.read(copy, as_version=4)
+    for name in ("papermill", "sftgan"):
+        executed.metadata.pop(name, None)
+    executed.metadata.get("language_info", {}).pop("version", None)
+    for cell in executed.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
+    nbformat.write(executed, notebook)
+
+
+def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:
+    """Markdown page: execution times, data sources, versions, hardware, commit."""
+    from sftgan.study import Profile, Study
+
+    here = provenance()
+    runs = []
+    for copy in sorted((out / "notebooks").glob("*.ipynb")):
+        if written := _written(copy):
+            minutes, seconds = divmod(round(written["seconds"]), 60)
+            runs.append([copy.stem, f"{minutes} min {seconds:02} s", written["finished"], written["commit"]])
+    study = Study(profile, **{k: v for k, v in parameters.items() if k in Profile.model_fields})
+    sources = [[row["dataset"], row["source"], row["label"]] for row in study.data_sources()]
+    given = ", ".join(f"`{name} = {value!r}`" for name, value in parameters.items())
+    hardware = here["hardware"]
+    machine = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB of memory"
+    return "\n\n".join(
+        [
+            "# Status of this build",
+            f"Profile `{profile}`{f' with {given}' if given else ''}; command `{here['command']}`.",
+            "## Executed notebooks",
+            _table(["notebook", "time", "finished (UTC)", "commit"], runs),
+            "## Data",
+            _table(["data set", "source", "what it is"], sources),
+            "## Machine",
+            f"{machine}, {hardware['gpu'] or 'no GPU'}; {here['platform']}.",
+            "## Versions",
+            _table(["package", "version"], list(here["versions"].items())) + "\n",
+        ]
+    )
+
+
+def _table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

@@ -1,0 +1,147 @@
+"""Figures: pictures of maps, curves and intervals. Every function returns a matplotlib figure."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from torch import Tensor
+
+MAP_COLOURS = "inferno"  # perceptually uniform, unlike the paper's JET: equal steps look equal
+METHOD_COLOURS = {
+    "LSFT": "#0072b2", "GSFT": "#d55e00", "Grad-CAM": "#009e73",
+    "all ones": "#999999", "luminance": "#b8a100", "mean map": "#cc79a7", "last CGMA": "#56b4e9",
+}  # fmt: skip
+
+sns.set_theme(
+    style="whitegrid", context="notebook", rc={"figure.dpi": 110, "figure.constrained_layout.use": True}
+)
+
+
+def map_grid(
+    rows: Sequence[Sequence[Tensor]],
+    row_titles: Sequence[str],
+    column_titles: Sequence[str],
+    cell: float = 0.95,
+) -> Figure:
+    """A grid of images (3, H, W) in [0, 1], shown as they are, and maps (H, W) in [0, 1], shown as heat maps."""
+    figure, axes = plt.subplots(
+        len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 1.3, cell * len(rows) + 0.4), squeeze=False
+    )
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            axis = axes[i, j]
+            if picture.ndim == 3:
+                axis.imshow(picture.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
+            else:
+                heat = axis.imshow(picture.numpy(), vmin=0, vmax=1, cmap=MAP_COLOURS)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if i == 0:
+                axis.set_title(column_titles[j], fontsize=9)
+        axes[i, 0].set_ylabel(row_titles[i], rotation=0, ha="right", va="center", fontsize=9)
+    bar = figure.colorbar(
+        heat, ax=axes, shrink=min(1, 2.2 / len(rows)), fraction=0.03, pad=0.02, ticks=[0, 0.5, 1]
+    )
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def intervals(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    panel: str | None = None,
+    colours: Mapping[str, str] = METHOD_COLOURS,
+    reference: tuple[float, str] | None = None,
+    limits: tuple[float, float] = (0, 1),
+) -> Figure:
+    """Points `mean` with bars from `low` to `high`, one line for each value of `y`; `panel` makes columns.
+
+    `reference` is a published value and its name, drawn as a dashed line.
+    """
+    panels = [None] if panel is None else list(dict.fromkeys(frame[panel]))
+    names = list(dict.fromkeys(frame[y]))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.1 * len(panels) + 1.4, 0.33 * len(names) + 1.3), sharey=True, squeeze=False
+    )
+    for axis, value in zip(axes[0], panels, strict=True):
+        part = frame if panel is None else frame[frame[panel] == value]
+        for _, row in part.iterrows():
+            place, colour = names.index(row[y]), colours.get(row[y], "black")
+            axis.plot([row["low"], row["high"]], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+            axis.plot(row["mean"], place, "o", color=colour, ms=6)
+        if reference:
+            axis.axvline(reference[0], color="black", ls="--", lw=1, label=reference[1])
+        axis.set(yticks=range(len(names)), yticklabels=names, xlim=limits, xlabel=x, title=value or "")
+        axis.title.set_fontsize(10)
+    axes[0, 0].invert_yaxis()
+    if reference:
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9
+        )
+    return figure
+
+
+def confusion_matrices(matrices: Mapping[str, Tensor], classes: Mapping[str, Sequence[str]]) -> Figure:
+    """Confusion matrices (C, C), rows the true class, each row scaled to 1; one panel for each key."""
+    columns = min(3, len(matrices))
+    lines = -(-len(matrices) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(2.7 * columns + 0.6, 2.8 * lines), squeeze=False)
+    for axis in axes.flat[len(matrices) :]:
+        axis.set_axis_off()
+    for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=False):
+        share = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
+        image = axis.imshow(share.numpy(), vmin=0, vmax=1, cmap="viridis")
+        ticks = range(0, len(matrix), 1 if len(matrix) <= 16 else 5)
+        axis.set(xticks=ticks, yticks=ticks)
+        names = [classes[title][t] for t in ticks]
+        axis.set_xticklabels(names, fontsize=6, rotation=90)
+        axis.set_yticklabels(names, fontsize=6)
+        axis.set_title(title, fontsize=9)
+        axis.grid(False)
+    figure.supxlabel("predicted class", fontsize=10)
+    figure.supylabel("true class", fontsize=10)
+    figure.colorbar(image, ax=axes, shrink=0.5, label="share of the true class")
+    return figure
+
+
+def training_curves(losses: Mapping[str, pd.DataFrame], smooth: int = 20) -> Figure:
+    """Discriminator, adversarial and reconstruction loss by step for several GANs, as running means."""
+    parts = {
+        "discriminator": "discriminator (BCE)",
+        "adversarial": "generator, adversarial (BCE)",
+        "reconstruction": "generator, reconstruction",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.7))
+    for axis, (column, title) in zip(axes, parts.items(), strict=True):
+        for name, frame in losses.items():
+            running = frame[column].rolling(smooth, min_periods=1).mean()
+            axis.plot(frame["step"], running, label=name, color=METHOD_COLOURS.get(name), lw=1.5)
+        axis.set_title(title, fontsize=10)
+        axis.set(xlabel="step", yscale="log" if column == "reconstruction" else "linear")
+    axes[0].axhline(np.log(2), color="black", ls=":", lw=1)
+    axes[0].annotate(
+        "guessing: ln 2",
+        (0.98, np.log(2)),
+        xycoords=("axes fraction", "data"),
+        fontsize=8,
+        ha="right",
+        va="bottom",
+    )
+    axes[0].legend(fontsize=9)
+    return figure
+
+
+def progress_curves(curves: Mapping[str, pd.DataFrame], y: str, y_title: str) -> Figure:
+    """A measure on held-out classes, by epoch and by step: the same curves twice."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 2.9), sharey=True)
+    for axis, x in zip(axes, ("epoch", "step"), strict=True):
+        for name, frame in curves.items():
+            axis.plot(frame[x], frame[y], "o-", ms=4, label=name)
+        axis.set(xlabel=x)
+    axes[0].set_ylabel(y_title)
+    axes[1].legend(fontsize=9)
+    return figure

@@ -1,0 +1,93 @@
+"""Profiles: what the notebooks compute, in YAML files that are checked field by field."""
+
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from sftgan.classifiers import ARCHITECTURES
+from sftgan.data import REGISTRY
+from sftgan.errors import InputError, check_name
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(_Strict):
+    """Where a data set comes from, and how many of its images are used."""
+
+    source: Literal["embedded", "folder", "torchvision", "kagglehub"]
+    folder: str | None = Field(None, description="name below SFTGAN_DATA; default: the data set's name")
+    train: PositiveInt | None = Field(None, description="images the CNNs are trained on; null: all")
+    test: PositiveInt | None = Field(None, description="images nothing is trained on; null: all")
+    download: bool = Field(False, description="let torchvision download what is missing")
+    skip_unreadable: bool = Field(False, description="leave out pictures that cannot be read")
+
+
+class CNNRecipe(_Strict):
+    """How the CNNs of one architecture are fitted; see `sftgan.classifiers.Recipe`."""
+
+    optimiser: Literal["adamw", "adam", "sgd"]
+    lr: PositiveFloat
+    one_cycle: bool = True
+    batch: PositiveInt = 32
+    epochs: PositiveInt
+
+
+class Profile(_Strict):
+    """Everything that decides a result, but for the seed."""
+
+    name: str
+    purpose: str = Field(description="one sentence for the status page")
+    datasets: dict[str, DataSource] = Field(description="the data sets of the similar strategy (4.1.1)")
+    size: PositiveInt = Field(description="side of the images that the CNNs see, pixels")
+    cnn_width: float = Field(gt=0, le=1, description="share of the CNNs' channels that is kept")
+    last_map: PositiveInt = Field(
+        description="smallest side of the CNNs' last map, pixels; strides go for it"
+    )
+    pretrained: bool = Field(description="start the CNNs from ImageNet weights (needs cnn_width 1)")
+    cnns: dict[str, CNNRecipe] = Field(description="architectures and their recipes (4.1.1)")
+    held_out: float = Field(gt=0, lt=1, description="share of the classes that the GANs never see (4.1.1)")
+    tap: Literal["post", "pre"] = Field("post", description="Grad-CAM behind or before the activation")
+    eta: PositiveInt = Field(8, description="number of CGMAs (Eq. 1-2)")
+    rounding: Literal["double", "single"] = Field("double", description="of Eq. 1; double: as released")
+    gan_size: PositiveInt = Field(ge=16, description="side of conditions, targets and generated maps, pixels")
+    gan_width: PositiveInt = Field(description="features of the generators and the discriminator")
+    gan_train: PositiveInt = Field(description="training examples of each data set and CNN, seen classes")
+    gan_test: PositiveInt = Field(description="test images of each data set and CNN, held-out classes")
+    gan_watched: PositiveInt = Field(12, description="test images of each pair that show the training")
+    gan_epochs: PositiveInt
+    gan_batch: PositiveInt = 16
+    gan_lr: PositiveFloat = Field(2e-4, description="of Adam with beta 1 = 0.5, generator and discriminator")
+    reconstruction: Literal["mse", "mae"] = Field("mse", description="the paper's MSE or the code's MAE")
+    reconstruction_weight: PositiveFloat = Field(100.0, description="of the reconstruction loss against BCE")
+    accelerator: Literal["cpu", "cuda", "auto"] = Field("cpu", description="Lightning Fabric's accelerator")
+    workers: PositiveInt = Field(description="processes that fit nets side by side")
+    threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
+
+
+def load_profile(name: str, **overrides: Any) -> Profile:
+    """The profile `name` ("smoke", "cpu", "paper") with fields overridden, checked.
+
+    Raises InputError with the field, what is wrong with it, and the nearest valid name.
+    """
+    folder = resources.files("sftgan") / "profiles"
+    check_name(name, sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()), "profile")
+    for field in overrides:
+        check_name(field, Profile.model_fields, "profile field")
+    values = yaml.safe_load((folder / f"{name}.yaml").read_text()) | overrides
+    try:
+        profile = Profile(name=name, **values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"profile {name}, field {where}: {first['msg']}, got {first['input']!r}.") from None
+    for dataset in profile.datasets:
+        check_name(dataset, REGISTRY, "data set")
+    for arch in profile.cnns:
+        check_name(arch, ARCHITECTURES, "architecture")
+    if profile.pretrained and profile.cnn_width != 1:
+        raise InputError(f"profile {name}: pretrained weights need cnn_width 1, got {profile.cnn_width}.")
+    return profile

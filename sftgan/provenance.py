@@ -1,0 +1,77 @@
+"""Where a result comes from: code, versions, machine, time and command."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout, when the package is installed from one (`pip install -e .`)."""
+
+PACKAGES = (
+    "sftgan", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "pandas", "matplotlib",
+    "seaborn", "grad-cam", "papermill", "jupyter-book",
+)  # fmt: skip
+
+
+def provenance() -> dict:
+    """Describe the running program, in values that JSON can hold.
+
+    Returns
+    -------
+    dict with `commit` (`git describe --always --dirty`, or "unknown"), `versions` (package -> version,
+    installed packages only, "python" first), `hardware` (cpu, cores, memory_gib, gpu or None), `platform`,
+    `date` (UTC, ISO 8601) and `command` (environment variable SFTGAN_COMMAND, else the program's arguments).
+    """
+    return {
+        "commit": _commit(),
+        "versions": _versions(),
+        "hardware": _hardware(),
+        "platform": platform.platform(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": os.environ.get("SFTGAN_COMMAND") or shlex.join(sys.argv),
+    }
+
+
+def _commit() -> str:
+    if not (ROOT / ".git").exists():  # installed, perhaps below somebody else's checkout
+        return "unknown"
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _hardware() -> dict:
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

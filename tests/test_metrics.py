@@ -1,0 +1,169 @@
+"""Metrics against hand-computed values, and the properties that hold for any pair of masks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sftgan.errors import InputError
+from sftgan.metrics import binarise, bootstrap_ci, confusion, dice, paired_ci
+
+PREDICTION = torch.tensor([[[1, 1, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]], dtype=torch.bool)
+TRUTH = torch.tensor([[[1, 0, 0], [1, 1, 1]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.bool)
+
+shapes = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
+mask_pairs = shapes.flatmap(lambda s: st.tuples(arrays(bool, s), arrays(bool, s))).map(
+    lambda pair: tuple(torch.from_numpy(mask) for mask in pair)
+)
+
+
+def test_binarise_is_strictly_above_the_grey_level():
+    grey = torch.tensor([[[0.0, 126.0], [127.0, 128.0], [254.0, 255.0]]], dtype=torch.float64)
+    assert binarise(grey / 255).int().tolist() == [[[0, 0], [0, 1], [1, 1]]]
+    assert binarise(grey / 255, threshold=0).int().tolist() == [[[0, 1], [1, 1], [1, 1]]]
+    assert not binarise(grey / 255, threshold=255).any()
+
+
+@pytest.mark.parametrize(
+    ("maps", "threshold", "sentence"),
+    [
+        (torch.tensor([0.0, 2.5]), 127, "range from 0 to 2.5"),
+        (torch.tensor([-0.5, 1.0]), 127, "range from -0.5 to 1"),
+        (torch.tensor([float("nan"), 1.0]), 127, "without NaN"),
+        (torch.tensor([0, 255], dtype=torch.uint8), 127, "torch.uint8"),
+        (torch.tensor([0.5]), 256, "threshold is 256"),
+        (torch.tensor([0.5]), -1, "threshold is -1"),
+    ],
+)
+def test_binarise_refuses(maps, threshold, sentence):
+    with pytest.raises(InputError, match=sentence):
+        binarise(maps, threshold)
+
+
+def test_confusion_by_hand():
+    counts = {name: count.tolist() for name, count in confusion(PREDICTION, TRUTH).items()}
+    # A false positive is background called foreground: one pixel of the first image, none of the second.
+    assert counts == {"tp": [2, 0], "tn": [1, 5], "fp": [1, 0], "fn": [2, 1]}
+    assert all(count.dtype == torch.int64 for count in confusion(PREDICTION, TRUTH).values())
+
+
+def test_dice_by_hand():
+    value = dice(PREDICTION, TRUTH)
+    assert value.dtype == torch.float64
+    assert value.tolist() == pytest.approx([4 / 7, 0.0], abs=1e-15)
+
+
+def test_dice_of_empty_masks():
+    empty, full = torch.zeros(1, 2, 2, dtype=torch.bool), torch.ones(1, 2, 2, dtype=torch.bool)
+    assert dice(empty, empty).tolist() == [1.0]
+    assert dice(empty, full).tolist() == [0.0]
+    assert dice(full, empty).tolist() == [0.0]
+
+
+@given(mask_pairs)
+@settings(deadline=None)
+def test_dice_and_confusion_agree(masks):
+    prediction, truth = masks
+    tp, tn, fp, fn = (confusion(prediction, truth)[name] for name in ("tp", "tn", "fp", "fn"))
+    assert (tp + tn + fp + fn == prediction[0].numel()).all()
+    counts = (tp.tolist(), fp.tolist(), fn.tolist())
+    expected = [2 * t / (2 * t + p + n) if t + p + n else 1.0 for t, p, n in zip(*counts, strict=True)]
+    np.testing.assert_allclose(dice(prediction, truth), expected, rtol=0, atol=1e-12)
+
+
+@given(mask_pairs)
+@settings(deadline=None)
+def test_dice_is_symmetric_bounded_and_one_only_for_equal_masks(masks):
+    prediction, truth = masks
+    value = dice(prediction, truth)
+    assert torch.equal(value, dice(truth, prediction))
+    assert ((value >= 0) & (value <= 1)).all()
+    assert torch.equal(value == 1, (prediction == truth).all(dim=(1, 2)))
+    assert (dice(truth, truth) == 1).all()
+
+
+@pytest.mark.parametrize("function", [confusion, dice])
+@pytest.mark.parametrize(
+    ("prediction", "truth", "sentence"),
+    [
+        (PREDICTION.float(), TRUTH, "prediction is torch.float32: binarise"),
+        (PREDICTION, TRUTH.long(), "truth is torch.int64: binarise"),
+        (PREDICTION[0], TRUTH[0], r"prediction has shape \(2, 3\)"),
+        (PREDICTION, TRUTH[:1], r"\(2, 2, 3\) and truth \(1, 2, 3\)"),
+    ],
+)
+def test_masks_are_checked(function, prediction, truth, sentence):
+    with pytest.raises(InputError, match=sentence):
+        function(prediction, truth)
+
+
+def test_bootstrap_matches_the_normal_interval_and_repeats():
+    values = np.random.default_rng(1).normal(0.6, 0.2, size=400)
+    low, high = bootstrap_ci(values)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert (low, high) == bootstrap_ci(torch.from_numpy(values))
+    assert (low, high) != bootstrap_ci(values, seed=1)
+
+
+def test_bootstrap_narrows_with_images_and_widens_with_level():
+    values = np.random.default_rng(2).random(1600)
+
+    def width(sample, level=0.95):
+        low, high = bootstrap_ci(sample, level)
+        return high - low
+
+    assert width(values[:100]) / width(values) == pytest.approx(4, rel=0.2)  # square root of 16
+    assert width(values, 0.99) > 1.2 * width(values) > 1.2 * width(values, 0.9)
+
+
+@given(arrays(float, st.integers(2, 30), elements=st.floats(-1, 1, width=16)))
+@settings(deadline=None, max_examples=30)
+def test_bootstrap_contains_the_mean(values):
+    low, high = bootstrap_ci(values, level=0.99, n=500)
+    assert low - 1e-12 <= values.mean() <= high + 1e-12
+
+
+def test_bootstrap_covers_the_true_mean_as_often_as_it_says():
+    samples = np.random.default_rng(3).random((300, 40))  # uniform: the true mean is 0.5
+    intervals = [bootstrap_ci(sample, level=0.9, n=300, seed=k) for k, sample in enumerate(samples)]
+    coverage = np.mean([low <= 0.5 <= high for low, high in intervals])
+    assert (
+        0.84 <= coverage <= 0.95
+    )  # 0.9 within three standard errors, a little less as percentile intervals are
+
+
+def test_bootstrap_of_constant_and_single_values():
+    assert bootstrap_ci(np.full(7, 0.25)) == (0.25, 0.25)
+    assert all(math.isnan(limit) for limit in bootstrap_ci([0.25]))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: bootstrap_ci([]), r"shape \(0,\)"),
+        (lambda: bootstrap_ci(np.zeros((2, 2))), r"shape \(2, 2\)"),
+        (lambda: bootstrap_ci([0.1, float("nan"), 0.3]), "at 1 of 3 images"),
+        (lambda: bootstrap_ci([0.1, 0.2], level=95), "level is 95"),
+        (lambda: bootstrap_ci([0.1, 0.2], n=0), "n is 0"),
+        (lambda: paired_ci([0.1, 0.2], [0.1]), "a has 2 values and b has 1"),
+    ],
+)
+def test_bootstrap_refuses(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call()
+
+
+def test_paired_interval_sees_what_unpaired_ones_hide():
+    rng = np.random.default_rng(4)
+    hard = rng.random(200)  # images differ far more than the methods do
+    a, b = hard + 0.02, hard + rng.normal(0, 0.01, size=200)
+    difference, low, high = paired_ci(a, b)
+    assert difference == pytest.approx((a - b).mean(), abs=1e-12)
+    assert 0.015 < low < difference < high < 0.025
+    assert paired_ci(b, a)[0] == pytest.approx(-difference)
+    assert bootstrap_ci(a)[0] < bootstrap_ci(b)[1]  # the unpaired intervals overlap

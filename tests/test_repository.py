@@ -1,0 +1,119 @@
+"""The repository's own promises: pins, table of contents, citations, versions."""
+
+import json
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from sftgan.data import REGISTRY
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+PAGES = [ROOT / "index.md", *sorted((ROOT / "book").glob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def toc_files() -> list[str]:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"], *[chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]]
+
+
+def texts() -> dict[str, str]:
+    """Prose by page; of notebooks, their Markdown cells."""
+    prose = {page.name: page.read_text() for page in PAGES}
+    for notebook in NOTEBOOKS:
+        cells = json.loads(notebook.read_text())["cells"]
+        prose[notebook.name] = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return prose
+
+
+def test_environment_yml_equals_the_lock():
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(d["pip"] for d in dependencies if isinstance(d, dict))
+    assert pip == [*LOCK, "-e ."]
+
+
+def test_every_line_of_the_lock_is_a_pin():
+    for line in LOCK:
+        assert [s.operator for s in Requirement(line).specifier] == ["=="], line
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_lock_satisfies_every_dependency(machine):
+    pins = {}
+    for line in LOCK:
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate({"platform_machine": machine}):
+            name = canonicalize_name(pin.name)
+            assert name not in pins, f"{name} is pinned twice on {machine}"
+            pins[name] = next(iter(pin.specifier)).version
+    extras = PROJECT["optional-dependencies"]
+    for text in [*PROJECT["dependencies"], *extras["book"], *extras["test"]]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)], prereleases=True), text
+    cuda = [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert bool(cuda) == (machine == "x86_64")
+
+
+def test_toc_lists_every_page_and_notebook_once():
+    listed = sorted(toc_files())
+    there = [str(p.relative_to(ROOT).with_suffix("")) for p in [*PAGES, *NOTEBOOKS]]
+    assert listed == sorted(there)
+
+
+def test_citations_are_in_the_bibliography():
+    known = set(re.findall(r"^@\w+\{(.+),$", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE))
+    for name, text in texts().items():
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text):
+            assert {key.strip() for key in keys.split(",")} <= known, f"{name}: {keys}"
+    for name, entry in REGISTRY.items():
+        assert entry.reference in known, name
+
+
+def test_the_data_page_says_what_the_registry_has():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", (ROOT / "book" / "data.md").read_text(), re.MULTILINE)
+    words = {
+        "embedded": "the packages",
+        "folder": "folder",
+        "torchvision": "torchvision",
+        "kagglehub": "Kaggle",
+    }
+    there = {name: {source for source, word in words.items() if word in text} for name, text in rows}
+    assert there == {name: set(entry.sources) for name, entry in REGISTRY.items()}
+
+
+def test_the_example_of_the_readme_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["cams"].maps.shape == (2, 53, 224, 224)
+    assert names["conditions"].shape == (2, 8, 224, 224)
+    assert names["maps"].shape == (2, 224, 224)
+    assert 0 <= names["maps"].min() <= names["maps"].max() <= 1
+
+
+def test_every_figure_has_an_alternative_text():
+    for name, text in texts().items():
+        for figure in re.findall(r"^```\{figure\}.*?^```", text, re.MULTILINE | re.DOTALL):
+            assert re.search(r"^:alt: .{20,}", figure, re.MULTILINE), f"{name}: {figure}"
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes = re.search(r"^## ([\d.]+\d)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert PROJECT["version"] == version("sftgan") == citation["version"] == changes[1]
+
+
+def test_the_first_code_cell_of_every_notebook_is_its_parameters():
+    for notebook in NOTEBOOKS:
+        cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+        assert "parameters" in cells[0]["metadata"].get("tags", []), notebook.name
+        assert 'profile = "smoke"' in "".join(cells[0]["source"]), notebook.name
+        assert not any("injected-parameters" in c["metadata"].get("tags", []) for c in cells), notebook.name
