@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,10 @@ class Stage:
             joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
         return [self(c, runtime) for c in configs]
 
-    @cache
+    @cached_property
     def digest(self) -> str:
-        parts = [
-            inspect.getsource(self.compute),
-            code_digest(*self.modules),
-            *(s.digest() for s in self.after),
-        ]
+        own = _without_layout(inspect.getsource(self.compute))
+        parts = [own, code_digest(*self.modules), *(stage.digest for stage in self.after)]
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     def _is_cached(self, config: Config, runtime: Runtime) -> bool:
@@ -93,7 +90,7 @@ class Stage:
         return function.check_call_in_cache(*arguments)
 
     def _prepared(self, config: Config, runtime: Runtime):
-        keyed = config | {"code": self.digest()}
+        keyed = config | {"code": self.digest}
         folder = cache_folder()
         function = joblib.Memory(folder, verbose=0).cache(self.compute, ignore=["runtime", "checkpoint"])
         name = f"{self.compute.__name__}-{joblib.hash(keyed)}.pt"
@@ -112,17 +109,25 @@ def _log(line: str) -> None:
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the source of the package's modules named and of all that they import from the package."""
+    """Digest of the code of the package's modules named and of all that they import from the package.
+
+    Comments and layout do not count.
+    """
     sources: dict[str, str] = {}
     todo = list(modules)
     while todo:
         name = todo.pop()
         if name in sources:
             continue
-        sources[name] = (resources.files("sftgan") / f"{name}.py").read_text()
-        for node in ast.walk(ast.parse(sources[name])):
+        source = (resources.files("sftgan") / f"{name}.py").read_text()
+        sources[name] = _without_layout(source)
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and node.module == "sftgan":
                 todo += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sftgan."):
                 todo.append(node.module.removeprefix("sftgan."))
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_layout(source: str) -> str:
+    return ast.dump(ast.parse(source))

@@ -72,10 +72,9 @@ def record(
     """
     os.environ["SFTGAN_FIGURES"] = str(ROOT / "figures" / profile)
     jobs = plan(notebooks, profile, parse(parameters), ROOT / "_build" / "record" / profile)
-    results = []
-    for i, job in enumerate(jobs, 1):
-        results.append(execute(job, f"[{i}/{len(jobs)}]", again=True))
-        if results[-1] == "executed" and not job.changed:
+    results = [execute(job, f"[{i}/{len(jobs)}]", again=True) for i, job in enumerate(jobs, 1)]
+    for job, result in zip(jobs, results, strict=True):  # at the end: until then the checkout is as committed
+        if result == "executed" and not job.changed:
             keep(job.copy, job.notebook)
     raise typer.Exit(code=1 if "failed" in results else 0)
 

@@ -135,6 +135,13 @@ class ImageData:
     train: Split
     test: Split
 
+    def chosen(self, train: bool, classes: Sequence[int], n: int, seed: int) -> Split:
+        """The first `n` training or test images of some classes, in a random order that the seed decides."""
+        split = self.train if train else self.test
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+        wanted = torch.isin(split.labels[order], torch.tensor(classes))
+        return split.subset(order[wanted][:n])
+
 
 @dataclass(frozen=True)
 class _Listing:

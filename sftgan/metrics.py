@@ -55,6 +55,14 @@ def dice(prediction: Tensor, truth: Tensor) -> Tensor:
     return torch.where(total > 0, 2 * shared / total.clamp_min(1), 1.0)
 
 
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson correlation over the pixels of two maps (..., H, W) -> (...) in [-1, 1]; 0 where a map is flat."""
+    a, b = (maps.double().flatten(-2) for maps in (a, b))
+    a, b = (maps - maps.mean(-1, keepdim=True) for maps in (a, b))
+    norm = a.norm(dim=-1) * b.norm(dim=-1)
+    return torch.where(norm > 0, (a * b).sum(-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0.0)
+
+
 def bootstrap_ci(
     values: np.ndarray | Tensor, level: float = 0.95, n: int = 2000, seed: int = 0
 ) -> tuple[float, float]:

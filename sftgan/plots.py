@@ -28,7 +28,7 @@ def map_grid(
 ) -> Figure:
     """A grid of images (3, H, W) in [0, 1], shown as they are, and maps (H, W) in [0, 1], shown as heat maps."""
     figure, axes = plt.subplots(
-        len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 1.3, cell * len(rows) + 0.4), squeeze=False
+        len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 2.3, cell * len(rows) + 0.5), squeeze=False
     )
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
@@ -56,7 +56,7 @@ def intervals(
     panel: str | None = None,
     colours: Mapping[str, str] = METHOD_COLOURS,
     reference: tuple[float, str] | None = None,
-    limits: tuple[float, float] = (0, 1),
+    limits: tuple[float, float] = (-0.03, 1.03),
 ) -> Figure:
     """Points `mean` with bars from `low` to `high`, one line for each value of `y`; `panel` makes columns.
 
@@ -82,6 +82,28 @@ def intervals(
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9
         )
+    return figure
+
+
+def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> Figure:
+    """Points `mean` with bars from `low` to `high` for each `method`, side by side in each `group`, by `panel`."""
+    panels, groups = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[group]))
+    methods = list(dict.fromkeys(frame["method"]))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2.4 * len(panels) + 1.2, 0.5 * len(groups) + 1.5), sharey=True, squeeze=False
+    )
+    for axis, value in zip(axes[0], panels, strict=True):
+        for _, row in frame[frame[panel] == value].iterrows():
+            offset = 0.3 * (methods.index(row["method"]) / max(len(methods) - 1, 1) - 0.5)
+            place, colour = groups.index(row[group]) + offset, METHOD_COLOURS.get(row["method"], "black")
+            axis.plot([row["low"], row["high"]], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+            axis.plot(row["mean"], place, "o", color=colour, ms=5, label=row["method"])
+        axis.set(yticks=range(len(groups)), yticklabels=groups, xlabel=x, title=value)
+    axes[0, 0].invert_yaxis()
+    handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False
+    )
     return figure
 
 
@@ -123,14 +145,7 @@ def training_curves(losses: Mapping[str, pd.DataFrame], smooth: int = 20) -> Fig
         axis.set_title(title, fontsize=10)
         axis.set(xlabel="step", yscale="log" if column == "reconstruction" else "linear")
     axes[0].axhline(np.log(2), color="black", ls=":", lw=1)
-    axes[0].annotate(
-        "guessing: ln 2",
-        (0.98, np.log(2)),
-        xycoords=("axes fraction", "data"),
-        fontsize=8,
-        ha="right",
-        va="bottom",
-    )
+    axes[0].text(0, np.log(2), "guessing: ln 2", fontsize=8, va="bottom")
     axes[0].legend(fontsize=9)
     return figure
 
@@ -144,4 +159,32 @@ def progress_curves(curves: Mapping[str, pd.DataFrame], y: str, y_title: str) ->
         axis.set(xlabel=x)
     axes[0].set_ylabel(y_title)
     axes[1].legend(fontsize=9)
+    return figure
+
+
+def correlation_curves(frame: pd.DataFrame) -> Figure:
+    """Mean of `r` by position `K`, one panel for each `arch`, one line for each `kind`, 95 % bootstrap bands."""
+    archs = list(dict.fromkeys(frame["arch"]))
+    figure, axes = plt.subplots(
+        1, len(archs), figsize=(3 * len(archs) + 0.6, 2.9), sharey=True, squeeze=False
+    )
+    for axis, arch in zip(axes[0], archs, strict=True):
+        part = frame[frame["arch"] == arch]
+        sns.lineplot(part, x="K", y="r", hue="kind", style="kind", markers=True, seed=0, n_boot=500, ax=axis)
+        axis.set(xlabel="K", ylabel="correlation with the last layer", title=arch, ylim=(None, 1.05))
+        axis.get_legend().remove()
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def dead_layers(shares: Mapping[str, Tensor]) -> Figure:
+    """Share of images (N,) for which each convolution's Grad-CAM is empty, one panel for each CNN."""
+    figure, axes = plt.subplots(
+        1, len(shares), figsize=(3 * len(shares) + 0.6, 2.5), sharey=True, squeeze=False
+    )
+    for axis, (name, share) in zip(axes[0], shares.items(), strict=True):
+        axis.bar(np.arange(1, len(share) + 1), share.numpy(), width=0.9, color="#0072b2", linewidth=0)
+        axis.set(xlabel="convolution, in order of execution", title=name, ylim=(0, 1))
+        axis.xaxis.label.set_fontsize(10)
+    axes[0, 0].set_ylabel("share of images")
     return figure

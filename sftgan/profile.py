@@ -58,14 +58,19 @@ class Profile(_Strict):
     gan_train: PositiveInt = Field(description="training examples of each data set and CNN, seen classes")
     gan_test: PositiveInt = Field(description="test images of each data set and CNN, held-out classes")
     gan_watched: PositiveInt = Field(12, description="test images of each pair that show the training")
-    gan_epochs: PositiveInt
-    gan_batch: PositiveInt = 16
+    gan_epochs: PositiveInt = Field(description="passes over the training examples")
+    gan_batch: PositiveInt = Field(16, description="examples in one step")
     gan_lr: PositiveFloat = Field(2e-4, description="of Adam with beta 1 = 0.5, generator and discriminator")
     reconstruction: Literal["mse", "mae"] = Field("mse", description="the paper's MSE or the code's MAE")
     reconstruction_weight: PositiveFloat = Field(100.0, description="of the reconstruction loss against BCE")
     accelerator: Literal["cpu", "cuda", "auto"] = Field("cpu", description="Lightning Fabric's accelerator")
     workers: PositiveInt = Field(description="processes that fit nets side by side")
     threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
+
+
+def describe(field: str) -> str:
+    """What a field of a profile means."""
+    return Profile.model_fields[check_name(field, Profile.model_fields, "profile field")].description or ""
 
 
 def load_profile(name: str, **overrides: Any) -> Profile:

@@ -25,9 +25,9 @@ def provenance() -> dict:
 
     Returns
     -------
-    dict with `commit` (`git describe --always --dirty`, or "unknown"), `versions` (package -> version,
+    dict with `commit` (short hash, "-dirty" if changed, or "unknown"), `versions` (package -> version,
     installed packages only, "python" first), `hardware` (cpu, cores, memory_gib, gpu or None), `platform`,
-    `date` (UTC, ISO 8601) and `command` (environment variable SFTGAN_COMMAND, else the program's arguments).
+    `date` (UTC, ISO 8601) and `command` (environment variable SFTGAN_COMMAND, else the arguments of the program).
     """
     return {
         "commit": _commit(),
@@ -35,18 +35,36 @@ def provenance() -> dict:
         "hardware": _hardware(),
         "platform": platform.platform(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": os.environ.get("SFTGAN_COMMAND") or shlex.join(sys.argv),
+        "command": os.environ.get("SFTGAN_COMMAND") or _command(),
     }
 
 
 def _commit() -> str:
+    """The checkout's commit, "-dirty" if anything but recorded figures differs from it."""
     if not (ROOT / ".git").exists():  # installed, perhaps below somebody else's checkout
         return "unknown"
     try:
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures")
+        return f"{commit}-dirty" if changed else commit
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _command() -> str:
+    """The program's arguments; in a notebook's kernel those of the program that started it, such as papermill."""
+    if "ipykernel_launcher" in sys.argv[0]:
+        try:
+            words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1]
+            return shlex.join([Path(word).name if word.startswith("/") else word for word in words])
+        except OSError:
+            return "a notebook kernel"
+    return shlex.join(sys.argv)
 
 
 def _versions() -> dict[str, str]:

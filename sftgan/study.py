@@ -12,18 +12,20 @@ import joblib
 import matplotlib.figure
 import pandas as pd
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional as F
 
 from sftgan import data
 from sftgan.baselines import CONTROLS, controls
 from sftgan.cache import Config, Runtime, Stage
-from sftgan.cgma import cgma
+from sftgan.cgma import cgma, positions
 from sftgan.classifiers import Fitted, Recipe, build, build_pretrained, fit, predict
-from sftgan.data import ImageData
+from sftgan.data import ImageData, Split
 from sftgan.errors import InputError, check_name
 from sftgan.gradcam import layer_cams
-from sftgan.metrics import binarise, confusion, dice
+from sftgan.metrics import binarise, confusion, correlation, dice
+from sftgan.networks import count_parameters
 from sftgan.profile import DataSource, Profile, load_profile
 from sftgan.provenance import provenance
 from sftgan.training import Examples, GANRecipe, TrainedGAN, generate, train_gan
@@ -67,11 +69,7 @@ def _classifier(config: Config, runtime: Runtime, checkpoint: Path) -> Fitted:
 
 def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
     model = CLASSIFIER(config["cnn"], runtime).model
-    images = IMAGE_DATA(config["cnn"]["data"], runtime)
-    split = images.train if config["part"] == "train" else images.test
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(config["seed"]))
-    wanted = torch.isin(split.labels[order], torch.tensor(config["classes"]))
-    split = split.subset(order[wanted][: config["n"]])
+    split = IMAGE_DATA(config["cnn"]["data"], runtime).chosen(**config["images"])
     size = config["size"]
     conditions, targets, dead = [], [], []
     for index in torch.arange(len(split)).split(64):
@@ -171,14 +169,19 @@ class Study:
         """Class indices that the GANs see, and those held out from them."""
         return data.class_split(self.image_data(dataset).classes, self.profile.held_out, self.seed)
 
-    def classifiers(self) -> dict[tuple[str, str], Fitted]:
-        """The fitted CNNs of the selected pairs."""
-        configs = [self._cnn_config(*pair) for pair in self.pairs()]
-        return dict(zip(self.pairs(), CLASSIFIER.all(configs, self.runtime), strict=True))
+    def classifiers(self, pairs: Sequence[tuple[str, str]] | None = None) -> dict[tuple[str, str], Fitted]:
+        """The fitted CNNs of some pairs; None: the selected ones."""
+        pairs = self.pairs() if pairs is None else pairs
+        fitted = CLASSIFIER.all([self._cnn_config(*pair) for pair in pairs], self.runtime)
+        return dict(zip(pairs, fitted, strict=True))
 
     def explained(self, dataset: str, arch: str, part: str) -> Explained:
         """CGMAs and targets of one pair: part "train" is of seen classes, "test" of held-out ones."""
         return EXPLAINED(self._explained_config(dataset, arch, part), self.runtime)
+
+    def chosen(self, dataset: str, part: str) -> Split:
+        """The images behind `explained`, in the same order, at the CNNs' size."""
+        return self.image_data(dataset).chosen(**self._images_config(dataset, part))
 
     def gans(self, kinds: Sequence[str] = ("lsft", "gsft")) -> dict[str, TrainedGAN]:
         """The GANs trained on all pairs."""
@@ -214,9 +217,60 @@ class Study:
                     frame = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
                     where = {"dataset": dataset, "arch": arch, "method": method, "truth": truth}
                     frames.append(frame.assign(**where, image=range(len(frame)), label=explained.labels))
-        source = {row["dataset"]: row["source"] for row in self.data_sources()}
         scores = pd.concat(frames, ignore_index=True).assign(profile=self.profile.name, seed=self.seed)
-        return scores.assign(source=scores["dataset"].map(source))
+        sources = {name: source.source for name, source in self.profile.datasets.items()}
+        return scores.assign(data=scores["dataset"].map(self.labels()), source=scores["dataset"].map(sources))
+
+    def correlations_with_last(self, dataset: str) -> pd.DataFrame:
+        """How much of the last layer's Grad-CAM is in earlier maps, for every CNN of the profile.
+
+        One row per CNN, position, image and kind ("single layer" or "average"): Pearson correlation over pixels.
+        """
+        p, frames = self.profile, []
+        images = self.chosen(dataset, "test").batch()
+        for arch in p.cnns:
+            model = CLASSIFIER(self._cnn_config(dataset, arch), self.runtime).model
+            maps = layer_cams(model, images, tap=p.tap, size=p.gan_size).maps
+            ends = positions(maps.shape[1], p.eta, p.rounding)
+            kinds = {"single layer": maps[:, [e - 1 for e in ends]], "average": cgma(maps, p.eta, p.rounding)}
+            for kind, part in kinds.items():
+                r = correlation(part, maps[:, -1:])
+                frame = pd.DataFrame(r.numpy(), columns=range(p.eta)).melt(var_name="K", value_name="r")
+                frames.append(frame.assign(arch=arch, kind=kind, layer=frame["K"].map(dict(enumerate(ends)))))
+        return pd.concat(frames, ignore_index=True)
+
+    def accuracies(self) -> pd.DataFrame:
+        """One row per CNN of the profile: its size and test accuracy with a 95 % Wilson interval."""
+        rows = []
+        for (dataset, arch), fitted in self.classifiers(self.all_pairs()).items():
+            n = int(fitted.confusion.sum())
+            test = binomtest(int(fitted.confusion.trace()), n).proportion_ci(method="wilson")
+            rows.append({
+                "data": self.labels()[dataset],
+                "dataset": dataset,
+                "arch": arch,
+                "parameters": count_parameters(fitted.model),
+                "classes": len(fitted.confusion),
+                "test images": n,
+                "accuracy": fitted.test_accuracy,
+                "low": test.low,
+                "high": test.high,
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def previews(self, gan: TrainedGAN, dataset: str, arch: str) -> Tensor:
+        """Maps (epochs + 1, n, H, W) of the watched examples of one pair, epoch by epoch; 0 is the untrained net."""
+        sizes = [len(self.explained(*pair, "watched").labels) for pair in self.all_pairs()]
+        return gan.previews.split(sizes, dim=1)[self.all_pairs().index((dataset, arch))]
+
+    def progress(self, gan: TrainedGAN, dataset: str) -> pd.DataFrame:
+        """Learning curve of a GAN on the watched examples of one data set: epoch, step, Dice with Grad-CAM."""
+        overlap = [
+            torch.stack([dice(binarise(maps), truth) for maps in self.previews(gan, dataset, arch)])
+            for arch in self.profile.cnns
+            for truth in [binarise(self.explained(dataset, arch, "watched").examples.targets)]
+        ]
+        return gan.curve[["epoch", "step"]].assign(dice=torch.cat(overlap, dim=1).mean(1).numpy())
 
     def data_sources(self) -> list[dict[str, str]]:
         """For each data set of the profile: dataset, source, label (what it is, in words)."""
@@ -226,12 +280,12 @@ class Study:
         ]
 
     def labels(self) -> dict[str, str]:
-        """Data set -> what it is, in words. Show these, not the registry's names, wherever results stand."""
-        return {row["dataset"]: row["label"] for row in self.data_sources()}
+        """Data set -> what it is, in a few words. Show these, not the registry's names, wherever results stand."""
+        return {row["dataset"]: row["label"].partition(" (")[0] for row in self.data_sources()}
 
     def provenance(self) -> dict[str, Any]:
         """What made these results: profile, overrides, seed, data, and `sftgan.provenance.provenance()`."""
-        labels = ", ".join(self.labels().values())
+        labels = ", ".join(row["label"] for row in self.data_sources())
         own = {"profile": self.profile.name, "overrides": self.overrides, "seed": self.seed, "data": labels}
         return own | provenance()
 
@@ -253,9 +307,9 @@ class Study:
     def _prepare(self) -> None:
         """Compute what the GANs need, side by side where several processes may run."""
         pairs = self.all_pairs()
-        CLASSIFIER.all([self._cnn_config(*pair) for pair in pairs], self.runtime)
-        parts = [self._explained_config(*pair, part) for pair in pairs for part in ("train", "test")]
-        EXPLAINED.all(parts, self.runtime)
+        self.classifiers(pairs)
+        parts = ("train", "watched", "test")
+        EXPLAINED.all([self._explained_config(*pair, part) for pair in pairs for part in parts], self.runtime)
 
     def _data_config(self, dataset: str) -> Config:
         source = self.profile.datasets[check_name(dataset, self.profile.datasets, "data set")]
@@ -274,22 +328,24 @@ class Study:
             "seed": self.seed,
         }
 
-    def _explained_config(self, dataset: str, arch: str, part: str) -> Config:
+    def _images_config(self, dataset: str, part: str) -> Config:
         check_name(part, ["train", "test", "watched"], "part")
         p = self.profile
         seen, held_out = self.classes(dataset)
         n = {"train": p.gan_train, "test": p.gan_test, "watched": min(p.gan_watched, p.gan_test)}[part]
+        training = part == "train"
+        return {"train": training, "classes": seen if training else held_out, "n": n, "seed": self.seed}
+
+    def _explained_config(self, dataset: str, arch: str, part: str) -> Config:
+        p = self.profile
         return {
             "title": f"{arch} on {dataset}, {part}",
             "cnn": self._cnn_config(dataset, arch),
-            "part": "train" if part == "train" else "test",
-            "classes": seen if part == "train" else held_out,
-            "n": n,
+            "images": self._images_config(dataset, part),
             "size": p.gan_size,
             "tap": p.tap,
             "eta": p.eta,
             "rounding": p.rounding,
-            "seed": self.seed,
         }
 
     def _gan_config(self, kind: str, datasets: Iterable[str] | None = None) -> Config:

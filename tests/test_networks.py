@@ -121,6 +121,13 @@ def test_paper_trunk_is_triplets(eta):
     assert names == ["ResidualBlock", "SFTBlock", "ResidualBlock"] * eta
 
 
+@pytest.mark.parametrize(("kind", "blocks"), [("lsft", 8), ("gsft", 32)])
+def test_only_released_sft_blocks_have_skips(kind, blocks):
+    for variant, expected in (("paper", [False] * 8), ("released", [True] * blocks)):
+        trunk = Generator(kind, width=4, variant=variant).trunk
+        assert [block.skip for block in trunk if isinstance(block, SFTBlock)] == expected
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("n", "height", "width"), [(1, 32, 32), (3, 17, 24), (2, 1, 5)])
 def test_maps_have_the_size_of_the_images(kind, n, height, width):

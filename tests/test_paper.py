@@ -1,0 +1,35 @@
+"""Published values and the criterion fixed beforehand."""
+
+import pytest
+
+from sftgan import paper
+
+
+def test_published_values():
+    assert paper.DICE_LSFT.value == 0.6588 and "Table 2" in paper.DICE_LSFT.where
+    assert paper.CNN_ACCURACY.value == 0.95 and paper.CHINESE_MNIST_ACCURACY.value == 0.99
+    assert (paper.EPOCHS_THREE_DATASETS.value, paper.EPOCHS_ONE_DATASET.value) == (1, 6)
+    assert all(
+        published.where for published in vars(paper).values() if isinstance(published, paper.Published)
+    )
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (0.01, 0.2, "holds"),
+        (1e-12, 1e-12, "holds"),
+        (-0.2, -0.01, "does not hold"),
+        (-0.1, 0.0, "does not hold"),
+        (0.0, 0.0, "does not hold"),
+        (0.0, 0.1, "depends"),
+        (-0.1, 0.1, "depends"),
+        (float("nan"), float("nan"), "depends"),
+    ],
+)
+def test_verdict(low, high, expected):
+    assert paper.verdict(low, high) == expected
+
+
+def test_every_ordering_names_its_table():
+    assert paper.ORDERINGS and set(paper.ORDERINGS.values()) <= {"Table 1", "Table 2", "Table 3"}
