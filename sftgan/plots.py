@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 MAP_COLOURS = "inferno"  # perceptually uniform, unlike the paper's JET: equal steps look equal
@@ -171,7 +172,8 @@ def correlation_curves(frame: pd.DataFrame) -> Figure:
     for axis, arch in zip(axes[0], archs, strict=True):
         part = frame[frame["arch"] == arch]
         sns.lineplot(part, x="K", y="r", hue="kind", style="kind", markers=True, seed=0, n_boot=500, ax=axis)
-        axis.set(xlabel="K", ylabel="correlation with the last layer", title=arch, ylim=(None, 1.05))
+        axis.set(xlabel="K", ylabel="correlation with the last layer", title=arch)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.get_legend().remove()
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -186,5 +188,6 @@ def dead_layers(shares: Mapping[str, Tensor]) -> Figure:
         axis.bar(np.arange(1, len(share) + 1), share.numpy(), width=0.9, color="#0072b2", linewidth=0)
         axis.set(xlabel="convolution, in order of execution", title=name, ylim=(0, 1))
         axis.xaxis.label.set_fontsize(10)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("share of images")
     return figure

@@ -145,6 +145,7 @@ class Study:
             name: value
             for name, value in namespace.items()
             if not name.startswith("_")
+            and not name.isupper()  # an imported constant
             and name not in ("In", "Out", "exit", "quit", "open", "get_ipython")
             and not isinstance(value, ModuleType)
             and not callable(value)

@@ -1,5 +1,6 @@
 """Views of tidy frames: means with intervals, paired differences, and how they are shown."""
 
+import hashlib
 from collections.abc import Sequence
 
 import pandas as pd
@@ -54,7 +55,8 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering]) -> pd.DataFrame:
         else:
             row |= {"verdict": "cannot be tested here"}
         rows.append(row)
-    return pd.DataFrame(rows)
+    columns = ["claim", "where", "data here", "comparison", "n", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
 def first_to_reach(curves: dict[str, pd.DataFrame], column: str, share: float) -> pd.DataFrame:
@@ -79,7 +81,9 @@ def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) ->
 
 def show(frame: pd.DataFrame, digits: int = 2) -> Styler:
     """A frame as a page shows it: no index, rounded, the same HTML in every run."""
-    return frame.style.hide(axis="index").format(precision=digits).set_uuid("table")
+    name = hashlib.sha256(" ".join(map(str, frame.columns)).encode()).hexdigest()[:8]
+    styled = frame.style.hide(axis="index").format(precision=digits, na_rep="–")
+    return styled.set_uuid(name).set_table_attributes('class="dataframe"')
 
 
 def provenance_table(provenance: dict) -> Styler:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sftgan.errors import InputError
-from sftgan.metrics import binarise, bootstrap_ci, confusion, dice, paired_ci
+from sftgan.metrics import binarise, bootstrap_ci, confusion, correlation, dice, paired_ci
 
 PREDICTION = torch.tensor([[[1, 1, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]], dtype=torch.bool)
 TRUTH = torch.tensor([[[1, 0, 0], [1, 1, 1]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.bool)
@@ -167,3 +167,11 @@ def test_paired_interval_sees_what_unpaired_ones_hide():
     assert 0.015 < low < difference < high < 0.025
     assert paired_ci(b, a)[0] == pytest.approx(-difference)
     assert bootstrap_ci(a)[0] < bootstrap_ci(b)[1]  # the unpaired intervals overlap
+
+
+def test_correlation_equals_numpy_and_is_zero_for_flat_maps():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(3, 4, 4, generator=generator), torch.rand(3, 4, 4, generator=generator)
+    b[1], b[2] = -2 * a[1] + 3, 0.5
+    expected = np.corrcoef(a[0].flatten(), b[0].flatten())[0, 1]
+    assert correlation(a, b).tolist() == pytest.approx([expected, -1.0, 0.0])

@@ -3,6 +3,8 @@
 import pytest
 
 from sftgan import paper
+from sftgan.data import REGISTRY
+from sftgan.study import METHODS, TRUTHS
 
 
 def test_published_values():
@@ -31,5 +33,11 @@ def test_verdict(low, high, expected):
     assert paper.verdict(low, high) == expected
 
 
-def test_every_ordering_names_its_table():
-    assert paper.ORDERINGS and set(paper.ORDERINGS.values()) <= {"Table 1", "Table 2", "Table 3"}
+def test_every_ordering_can_be_measured_and_says_what_it_measures():
+    assert len({ordering.claim for ordering in paper.ORDERINGS}) == len(paper.ORDERINGS)
+    for claim, where, measure, larger, smaller, truth, dataset in paper.ORDERINGS:
+        assert where == {"dice": "Table 2", "tp": "Table 1", "tn": "Table 1"}[measure]
+        assert larger != smaller and {larger, smaller} <= set(METHODS) and truth in TRUTHS
+        assert claim.startswith(larger) and claim.index(larger) < claim.index(smaller, len(larger))
+        if dataset:
+            assert dataset in REGISTRY and dataset.upper() in claim
