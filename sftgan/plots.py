@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -37,14 +39,15 @@ def map_grid(
             if picture.ndim == 3:
                 axis.imshow(picture.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
             else:
-                heat = axis.imshow(picture.numpy(), vmin=0, vmax=1, cmap=MAP_COLOURS)
+                axis.imshow(picture.numpy(), vmin=0, vmax=1, cmap=MAP_COLOURS)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             if i == 0:
                 axis.set_title(column_titles[j], fontsize=9)
         axes[i, 0].set_ylabel(row_titles[i], rotation=0, ha="right", va="center", fontsize=9)
+    scale = ScalarMappable(Normalize(0, 1), MAP_COLOURS)
     bar = figure.colorbar(
-        heat, ax=axes, shrink=min(1, 2.2 / len(rows)), fraction=0.03, pad=0.02, ticks=[0, 0.5, 1]
+        scale, ax=axes, shrink=min(1, 2.2 / len(rows)), fraction=0.03, pad=0.02, ticks=[0, 0.5, 1]
     )
     bar.ax.tick_params(labelsize=8)
     return figure
@@ -101,7 +104,9 @@ def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> F
             axis.plot(row["mean"], place, "o", color=colour, ms=5, label=row["method"])
         axis.set(yticks=range(len(groups)), yticklabels=groups, xlabel=x, title=value)
     axes[0, 0].invert_yaxis()
-    handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+    handles = {}
+    for axis in axes[0]:
+        handles |= zip(*reversed(axis.get_legend_handles_labels()), strict=True)
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False
     )

@@ -41,22 +41,28 @@ class Profile(_Strict):
 
     name: str
     purpose: str = Field(description="one sentence for the status page")
-    datasets: dict[str, DataSource] = Field(description="the data sets of the similar strategy (4.1.1)")
+    datasets: dict[str, DataSource] = Field(
+        min_length=1, description="data sets of the similar strategy (4.1.1)"
+    )
     size: PositiveInt = Field(description="side of the images that the CNNs see, pixels")
     cnn_width: float = Field(gt=0, le=1, description="share of the CNNs' channels that is kept")
     last_map: PositiveInt = Field(
         description="smallest side of the CNNs' last map, pixels; strides go for it"
     )
     pretrained: bool = Field(description="start the CNNs from ImageNet weights (needs cnn_width 1)")
-    cnns: dict[str, CNNRecipe] = Field(description="architectures and their recipes (4.1.1)")
+    cnns: dict[str, CNNRecipe] = Field(min_length=1, description="architectures and recipes (4.1.1)")
     held_out: float = Field(gt=0, lt=1, description="share of the classes that the GANs never see (4.1.1)")
     tap: Literal["post", "pre"] = Field("post", description="Grad-CAM behind or before the activation")
     eta: PositiveInt = Field(8, description="number of CGMAs (Eq. 1-2)")
     rounding: Literal["double", "single"] = Field("double", description="of Eq. 1; double: as released")
     gan_size: PositiveInt = Field(ge=16, description="side of conditions, targets and generated maps, pixels")
     gan_width: PositiveInt = Field(description="features of the generators and the discriminator")
-    gan_train: PositiveInt = Field(description="training examples of each data set and CNN, seen classes")
-    gan_test: PositiveInt = Field(description="test images of each data set and CNN, held-out classes")
+    gan_train: PositiveInt = Field(
+        description="training examples of each data set and CNN, seen classes, at most"
+    )
+    gan_test: PositiveInt = Field(
+        description="test images of each data set and CNN, held-out classes, at most"
+    )
     gan_watched: PositiveInt = Field(12, description="test images of each pair that show the training")
     gan_epochs: PositiveInt = Field(description="passes over the training examples")
     gan_batch: PositiveInt = Field(16, description="examples in one step")

@@ -124,8 +124,8 @@ class Study:
     ):
         self.profile: Profile = load_profile(profile, **overrides)
         self.overrides = overrides
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError(f"seed must be a whole number from 0 on, got {seed!r}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise InputError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
         self.seed = seed
         p = self.profile
         self.datasets = list(p.datasets) if dataset is None else [check_name(dataset, p.datasets, "data set")]
@@ -150,9 +150,12 @@ class Study:
             and not isinstance(value, ModuleType)
             and not callable(value)
         }
-        common = ["profile", "seed", *(n for n in ("dataset", "arch") if n in given)]
+        known = ["profile", "seed", "dataset", "arch", *own]
+        before = [value for value in given.values() if isinstance(value, Study)]
+        if before:  # the cell is run again: what the notebook made since is not a parameter
+            given = {n: v for n, v in given.items() if n in known or n in before[0].overrides}
         for name in given:
-            check_name(name, [*common, *own, *_overridable()], "parameter")
+            check_name(name, [*known, *_overridable()], "parameter")
         return cls(**{n: v for n, v in given.items() if n not in own})
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -206,18 +209,25 @@ class Study:
         return gans | {"Grad-CAM": test.targets} | controls(test, train)
 
     def scores(self, threshold: int = 127) -> pd.DataFrame:
-        """One row per selected pair, method, ground truth and image: tp, tn, fp, fn in pixels, Dice."""
+        """One row per selected pair, method, ground truth and image: tp, tn, fp, fn in pixels, Dice.
+
+        Where strokes are not known, as on photographs, the binarised Grad-CAM is the only ground truth.
+        """
         frames = []
         for dataset, arch in self.pairs():
             explained = self.explained(dataset, arch, "test")
-            truths = {"strokes": explained.masks, "Grad-CAM": binarise(explained.examples.targets, threshold)}
+            truths = {"Grad-CAM": binarise(explained.examples.targets, threshold)}
+            if explained.masks is not None:
+                truths = {"strokes": explained.masks} | truths
             for method, maps in self.maps(dataset, arch).items():
                 foreground = binarise(maps, threshold)
                 for truth, mask in truths.items():
                     columns = confusion(foreground, mask) | {"dice": dice(foreground, mask)}
                     frame = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
                     where = {"dataset": dataset, "arch": arch, "method": method, "truth": truth}
-                    frames.append(frame.assign(**where, image=range(len(frame)), label=explained.labels))
+                    frames.append(
+                        frame.assign(**where, image=range(len(frame)), label=explained.labels.numpy())
+                    )
         scores = pd.concat(frames, ignore_index=True).assign(profile=self.profile.name, seed=self.seed)
         sources = {name: source.source for name, source in self.profile.datasets.items()}
         return scores.assign(data=scores["dataset"].map(self.labels()), source=scores["dataset"].map(sources))

@@ -105,7 +105,7 @@ def train_gan(
             part.load_state_dict(saved[name])
         losses, curve, previews = saved["losses"], saved["curve"], saved["previews"]
     else:
-        first, preview = _measure(generator, watched)
+        first, preview = _measure(generator, watched, recipe)
         losses, curve, previews = [], [{"epoch": 0, "step": 0, **first}], [preview]
     progress = tqdm(
         range(len(curve) - 1, recipe.epochs), desc=recipe.kind.upper(), unit="epoch", disable=None
@@ -118,7 +118,7 @@ def train_gan(
             losses.append(
                 step | _step(fabric, generator, discriminator, g_optimiser, d_optimiser, batch, recipe)
             )
-        measured, preview = _measure(generator, watched)
+        measured, preview = _measure(generator, watched, recipe)
         curve.append({"epoch": epoch + 1, "step": len(losses), **measured})
         previews.append(preview)
         progress.set_postfix(measured)
@@ -172,20 +172,26 @@ def _step(
     }
     for name, value in values.items():
         if not math.isfinite(value):
-            raise InputError(
-                f"the {name} loss became {value}: lower the learning rate (now {recipe.lr:g}) or the weight of the "
-                f"reconstruction loss (now {recipe.weight:g})."
-            )
+            raise _diverged(f"the {name} loss became {value}", recipe)
     return values
+
+
+def _diverged(what: str, recipe: GANRecipe) -> InputError:
+    return InputError(
+        f"{what}: lower the learning rate (now {recipe.lr:g}) or the weight of the reconstruction loss "
+        f"(now {recipe.weight:g})."
+    )
 
 
 def _bce(logits: Tensor, real: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
-def _measure(generator: nn.Module, watched: Examples) -> tuple[dict[str, float], Tensor]:
+def _measure(generator: nn.Module, watched: Examples, recipe: GANRecipe) -> tuple[dict[str, float], Tensor]:
     """Mean squared error and Dice at 127 of the maps against the targets, and the maps."""
     maps = generate(generator, watched)
+    if not maps.isfinite().all():
+        raise _diverged("the generator's maps are not finite", recipe)
     overlap = dice(binarise(maps), binarise(watched.targets)).mean().item()
     return {"mse": F.mse_loss(maps, watched.targets).item(), "dice": overlap}, maps
 

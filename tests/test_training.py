@@ -143,7 +143,6 @@ def test_losses_that_are_not_finite_end_the_training_in_a_sentence(tmp_path):
         train_gan(bad, examples(5, seed=1), small())
 
 
-@pytest.mark.xfail(strict=True, reason="the metrics speak first, of maps instead of the learning rate")
 def test_weights_that_the_last_step_makes_infinite_are_said_in_the_same_sentence():
     with pytest.raises(InputError, match="lower the learning rate"):
         train(small(lr=1e3, weight=1e20, epochs=1, batch=24))
