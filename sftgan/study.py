@@ -239,9 +239,8 @@ class Study:
         """
         p, frames = self.profile, []
         images = self.chosen(dataset, "test").batch()
-        for arch in p.cnns:
-            model = CLASSIFIER(self._cnn_config(dataset, arch), self.runtime).model
-            maps = layer_cams(model, images, tap=p.tap, size=p.gan_size).maps
+        for (_, arch), fitted in self.classifiers(self.all_pairs([dataset])).items():
+            maps = layer_cams(fitted.model, images, tap=p.tap, size=p.gan_size).maps
             ends = positions(maps.shape[1], p.eta, p.rounding)
             kinds = {"single layer": maps[:, [e - 1 for e in ends]], "average": cgma(maps, p.eta, p.rounding)}
             for kind, part in kinds.items():
