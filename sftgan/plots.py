@@ -27,11 +27,11 @@ def map_grid(
     rows: Sequence[Sequence[Tensor]],
     row_titles: Sequence[str],
     column_titles: Sequence[str],
-    cell: float = 0.95,
+    cell: float = 0.8,
 ) -> Figure:
     """A grid of images (3, H, W) in [0, 1], shown as they are, and maps (H, W) in [0, 1], shown as heat maps."""
     figure, axes = plt.subplots(
-        len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 2.3, cell * len(rows) + 0.5), squeeze=False
+        len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 1.9, cell * len(rows) + 0.5), squeeze=False
     )
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):

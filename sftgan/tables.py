@@ -73,9 +73,15 @@ def first_to_reach(curves: dict[str, pd.DataFrame], column: str, share: float) -
 
 
 def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) -> pd.Series:
-    """Text such as "0.31 [0.29, 0.33]" for each row."""
-    return frame.apply(
-        lambda r: f"{r[value]:.{digits}f} [{r['low']:.{digits}f}, {r['high']:.{digits}f}]", axis=1
+    """Text such as "0.31 [0.29, 0.33]" for each row, with spaces at which no line breaks."""
+    numbers = frame[[value, "low", "high"]].map(lambda x: f"{x:.{digits}f}")
+    return (
+        numbers[value]
+        + "\N{NO-BREAK SPACE}["
+        + numbers["low"]
+        + ",\N{NO-BREAK SPACE}"
+        + numbers["high"]
+        + "]"
     )
 
 

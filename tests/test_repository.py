@@ -1,9 +1,11 @@
 """The repository's own promises: pins, table of contents, citations, versions."""
 
+import ast
 import json
 import re
+import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,28 @@ def test_environment_yml_equals_the_lock():
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(d["pip"] for d in dependencies if isinstance(d, dict))
     assert pip == [*LOCK, "-e ."]
+
+
+def test_every_import_of_the_package_is_a_declared_dependency():
+    """A package that happens to be installed hides a missing one."""
+    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    optional = {
+        "papermill",
+        "nbclient",
+        "nbformat",
+        "kagglehub",
+    }  # imported where used, with a sentence if missing
+    owners = packages_distributions()
+    for module in sorted((ROOT / "sftgan").glob("*.py")):
+        for node in ast.walk(ast.parse(module.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in (
+                {n.partition(".")[0] for n in names} - sys.stdlib_module_names - {"sftgan"} - optional
+            ):
+                assert declared & {canonicalize_name(o) for o in owners[name]}, (
+                    f"{module.name} imports {name}"
+                )
 
 
 def test_every_line_of_the_lock_is_a_pin():

@@ -76,8 +76,8 @@ def test_first_to_reach_counts_from_the_best_of_all_curves():
 
 def test_text_with_intervals():
     frame = pd.DataFrame({"mean": [0.314], "low": [0.29], "high": [0.3333]})
-    assert tables.with_intervals(frame).tolist() == ["0.31 [0.29, 0.33]"]
-    assert tables.with_intervals(frame * 100, digits=0).tolist() == ["31 [29, 33]"]
+    assert tables.with_intervals(frame).tolist() == ["0.31\xa0[0.29,\xa00.33]"]
+    assert tables.with_intervals(frame * 100, digits=0).tolist() == ["31\xa0[29,\xa033]"]
 
 
 def test_shown_tables_are_the_same_in_every_run_and_have_no_index_column():
