@@ -48,7 +48,8 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering]) -> pd.DataFrame:
     for o in orderings:
         part = scores[scores["truth"] == o.truth]
         part = part if o.dataset is None else part[part["dataset"] == o.dataset]
-        row = {"claim": o.claim, "where": o.where, "data here": ", ".join(part["data"].unique())}
+        data = ", ".join(part["data"].unique()) if o.dataset else "all"
+        row = {"claim": o.claim, "where": o.where, "data here": data}
         if len(part):
             found = differences(part, o.measure, o.larger, [o.smaller]).iloc[0]
             row |= found[["comparison", "n", "difference", "low", "high", "verdict"]].to_dict()
@@ -62,14 +63,30 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering]) -> pd.DataFrame:
 def first_to_reach(curves: dict[str, pd.DataFrame], column: str, share: float) -> pd.DataFrame:
     """For each learning curve the first epoch and step at which `column` reaches `share` of the best of all curves.
 
-    A curve that never does has missing values.
+    A curve that never does has missing values. "epochs" and "steps" are how far each curve goes.
     """
     goal = share * max(curve[column].max() for curve in curves.values())
     rows = []
     for name, curve in curves.items():
         reached = curve[curve[column] >= goal].head(1)
-        rows.append([name, goal, *(reached[c].iloc[0] if len(reached) else pd.NA for c in ("epoch", "step"))])
-    return pd.DataFrame(rows, columns=["trained on", f"{column} to reach", "epoch", "step"])
+        row = {"trained on": name, "goal": goal}
+        for unit in ("epoch", "step"):
+            row |= {unit: reached[unit].iloc[0] if len(reached) else pd.NA, f"{unit}s": curve[unit].iloc[-1]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sooner(first: pd.Series, second: pd.Series, unit: str) -> str:
+    """Judge, by two rows of `first_to_reach`, the claim that the first reaches the goal in fewer epochs or steps.
+
+    A curve that ends too early to tell makes it "cannot be tested here".
+    """
+    at, other, end = first[unit], second[unit], second[f"{unit}s"]
+    if pd.notna(at) and (at < other if pd.notna(other) else at <= end):
+        return "holds"
+    if pd.notna(other) and (pd.notna(at) or first[f"{unit}s"] >= other):
+        return "does not hold"
+    return "cannot be tested here"
 
 
 def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) -> pd.Series:

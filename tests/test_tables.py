@@ -60,7 +60,7 @@ def test_orderings_are_judged_on_their_data_or_said_to_be_untestable():
     ]
     found = tables.judge(scores(), orderings)
     assert found["verdict"].tolist() == ["holds", "does not hold", "cannot be tested here"]
-    assert found["data here"].tolist() == ["Second, First", "First", ""]
+    assert found["data here"].tolist() == ["all", "First", ""]
     assert found["n"].tolist()[:2] == [80, 40] and found["n"].isna().tolist() == [False, False, True]
 
 
@@ -70,8 +70,21 @@ def test_first_to_reach_counts_from_the_best_of_all_curves():
         "fast": pd.DataFrame({"epoch": [0, 1, 2], "step": [0, 30, 60], "dice": [0.1, 0.95, 1.0]}),
     }
     found = tables.first_to_reach(curves, "dice", share=0.9)
-    assert found["dice to reach"].tolist() == [0.9, 0.9]
+    assert found["goal"].tolist() == [0.9, 0.9] and found["steps"].tolist() == [20, 60]
     assert pd.isna(found.loc[0, "epoch"]) and (found.loc[1, "epoch"], found.loc[1, "step"]) == (1, 30)
+
+
+def test_sooner_judges_only_what_both_curves_can_show():
+    def row(epoch, epochs):
+        return pd.Series({"epoch": epoch, "epochs": epochs})
+
+    assert tables.sooner(row(2, 6), row(3, 6), "epoch") == "holds"
+    assert tables.sooner(row(2, 6), row(pd.NA, 6), "epoch") == "holds"
+    assert tables.sooner(row(3, 6), row(3, 6), "epoch") == "does not hold"
+    assert tables.sooner(row(pd.NA, 6), row(3, 6), "epoch") == "does not hold"
+    assert tables.sooner(row(5, 6), row(pd.NA, 3), "epoch") == "cannot be tested here"
+    assert tables.sooner(row(pd.NA, 2), row(5, 6), "epoch") == "cannot be tested here"
+    assert tables.sooner(row(pd.NA, 6), row(pd.NA, 6), "epoch") == "cannot be tested here"
 
 
 def test_text_with_intervals():
