@@ -19,14 +19,19 @@ from sftgan.errors import InputError
 
 def binarise(maps: Tensor, threshold: float = 127) -> Tensor:
     """Foreground of maps in [0, 1]: maps * 255 > threshold, with the threshold in 0..255. Any shape -> bool."""
-    if not 0 <= threshold <= 255:
-        raise InputError(f"threshold is {threshold}: give a grey level from 0 to 255")
+    check_threshold(threshold)
     if not maps.is_floating_point():
         raise InputError(f"maps are {maps.dtype}: give floating-point values in [0, 1]")
     if not bool(((maps >= 0) & (maps <= 1)).all()):
         low, high = maps.min().item(), maps.max().item()
         raise InputError(f"maps range from {low:g} to {high:g}: scale them to [0, 1] without NaN")
     return maps * 255 > threshold
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise InputError unless `threshold` is a grey level from 0 to 255."""
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 255:
+        raise InputError(f"threshold is {threshold!r}: give a grey level from 0 to 255")
 
 
 def confusion(prediction: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -175,3 +175,9 @@ def test_correlation_equals_numpy_and_is_zero_for_flat_maps():
     b[1], b[2] = -2 * a[1] + 3, 0.5
     expected = np.corrcoef(a[0].flatten(), b[0].flatten())[0, 1]
     assert correlation(a, b).tolist() == pytest.approx([expected, -1.0, 0.0])
+
+
+@pytest.mark.parametrize("threshold", [-1, 256, "127", None, True, float("nan")])
+def test_a_bad_threshold_is_refused_in_a_sentence(threshold):
+    with pytest.raises(InputError, match="give a grey level from 0 to 255"):
+        binarise(torch.zeros(1, 2, 2), threshold)
