@@ -174,9 +174,9 @@ def _profiles() -> list[str]:
 
 
 def _fields() -> set[str]:
-    from sftgan.study import Profile
+    from sftgan.profile import FIELDS
 
-    return set(Profile.model_fields)
+    return set(FIELDS)
 
 
 def _find(name: str) -> Path:
@@ -293,7 +293,7 @@ def keep(copy: Path, notebook: Path) -> None:
 
 def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:
     """Markdown page: execution times, data sources, versions, hardware, commit."""
-    from sftgan.study import Profile, Study
+    from sftgan.study import Study
 
     here = provenance()
     runs = []
@@ -301,7 +301,7 @@ def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:
         if written := _written(copy):
             minutes, seconds = divmod(round(written["seconds"]), 60)
             runs.append([copy.stem, f"{minutes} min {seconds:02} s", written["finished"], written["commit"]])
-    study = Study(profile, **{k: v for k, v in parameters.items() if k in Profile.model_fields})
+    study = Study(profile, **{k: v for k, v in parameters.items() if k in _fields()})
     sources = [[row["dataset"], row["source"], row["label"]] for row in study.data_sources()]
     given = ", ".join(f"`{name} = {value!r}`" for name, value in parameters.items())
     hardware = here["hardware"]

@@ -74,6 +74,10 @@ class Profile(_Strict):
     threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
 
 
+FIELDS = tuple(name for name in Profile.model_fields if name not in ("name", "purpose"))
+"""The fields that can be overridden, from a notebook or from Python."""
+
+
 def describe(field: str) -> str:
     """What a field of a profile means."""
     return Profile.model_fields[check_name(field, Profile.model_fields, "profile field")].description or ""
@@ -87,7 +91,7 @@ def load_profile(name: str, **overrides: Any) -> Profile:
     folder = resources.files("sftgan") / "profiles"
     check_name(name, sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()), "profile")
     for field in overrides:
-        check_name(field, Profile.model_fields, "profile field")
+        check_name(field, FIELDS, "profile field")
     values = yaml.safe_load((folder / f"{name}.yaml").read_text()) | overrides
     try:
         profile = Profile(name=name, **values)

@@ -26,7 +26,7 @@ from sftgan.errors import InputError, check_name
 from sftgan.gradcam import layer_cams
 from sftgan.metrics import binarise, confusion, correlation, dice
 from sftgan.networks import count_parameters
-from sftgan.profile import DataSource, Profile, load_profile
+from sftgan.profile import FIELDS, DataSource, Profile, load_profile
 from sftgan.provenance import provenance
 from sftgan.training import Examples, GANRecipe, TrainedGAN, generate, train_gan
 
@@ -155,7 +155,7 @@ class Study:
         if before:  # the cell is run again: what the notebook made since is not a parameter
             given = {n: v for n, v in given.items() if n in known or n in before[0].overrides}
         for name in given:
-            check_name(name, [*known, *_overridable()], "parameter")
+            check_name(name, [*known, *FIELDS], "parameter")
         return cls(**{n: v for n, v in given.items() if n not in own})
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -386,7 +386,3 @@ def _fingerprint(dataset: str, source: DataSource) -> str | None:
         return None
     files = sorted(f for f in Path(root, source.folder or dataset).rglob("*") if f.is_file())
     return joblib.hash([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
-
-
-def _overridable() -> list[str]:
-    return [name for name in Profile.model_fields if name not in ("name", "purpose")]

@@ -20,7 +20,7 @@ def study(monkeypatch):
         def __init__(self, profile, **fields):
             self.data_sources = lambda: SOURCES
 
-    fake = SimpleNamespace(Study=Study, Profile=SimpleNamespace(model_fields={"eta": None}))
+    fake = SimpleNamespace(Study=Study)
     monkeypatch.setitem(sys.modules, "sftgan.study", fake)
     for name in ("SFTGAN_COMMAND", "SFTGAN_FIGURES", "PYDEVD_DISABLE_FILE_VALIDATION"):
         monkeypatch.setenv(name, "")
