@@ -167,6 +167,7 @@ class Study:
         return [(d, a) for d in datasets or self.profile.datasets for a in self.profile.cnns]
 
     def image_data(self, dataset: str) -> ImageData:
+        """One data set of the profile, at the CNNs' size."""
         return IMAGE_DATA(self._data_config(dataset), self.runtime)
 
     def classes(self, dataset: str) -> tuple[list[int], list[int]]:
@@ -180,7 +181,10 @@ class Study:
         return dict(zip(pairs, fitted, strict=True))
 
     def explained(self, dataset: str, arch: str, part: str) -> Explained:
-        """CGMAs and targets of one pair: part "train" is of seen classes, "test" of held-out ones."""
+        """CGMAs and targets of one pair: part "train" is of seen classes, "test" of held-out ones.
+
+        "watched" is the beginning of "test", on which the training shows its progress.
+        """
         return EXPLAINED(self._explained_config(dataset, arch, part), self.runtime)
 
     def chosen(self, dataset: str, part: str) -> Split:
