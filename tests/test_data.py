@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sftgan import data
+from sftgan import data, scenes
 from sftgan.errors import InputError
 
 
@@ -47,11 +47,11 @@ def greys(split):
 def test_registry_is_the_papers():
     assert list(data.REGISTRY) == [
         "mnist", "emnist", "chinese_mnist", "cifar10", "animals10", "food11", "cats_vs_dogs", "instruments",
-        "tamil", "ppmi", "coco",
+        "tamil", "ppmi", "ppmi_control", "coco",
     ]  # fmt: skip
     assert data.REGISTRY["mnist"].sources == ("embedded", "folder", "torchvision")
     assert data.REGISTRY["chinese_mnist"].sources == ("embedded", "folder", "kagglehub")
-    assert data.REGISTRY["ppmi"].sources == ("folder",)
+    assert data.REGISTRY["ppmi"].sources == ("embedded", "folder")
     by_part = [name for name, entry in data.REGISTRY.items() if entry.semantics == "dissimilar"]
     assert by_part == ["cifar10", "animals10", "food11"]
 
@@ -214,13 +214,13 @@ def test_unreadable_pictures_are_named_or_left_out_and_counted(animals):
 
 
 def test_only_the_pictures_kept_are_decoded(animals, monkeypatch):
-    decoded, decode = [], data._photograph
+    decoded, decode = [], data.photograph
 
     def counted(picture, size):
         decoded.append(picture.filename)
         return decode(picture, size)
 
-    monkeypatch.setattr(data, "_photograph", counted)
+    monkeypatch.setattr(data, "photograph", counted)
     before = data.load("animals10", "folder", 32, train=3, test=1, root=animals)
     assert len(decoded) == 4
     for path in (animals / "animals10").rglob("*.*"):
@@ -261,7 +261,11 @@ def test_wrong_arguments_are_answered_in_one_sentence():
     for match, arguments in {
         "did you mean 'mnist'": ("mnits",),
         "unknown source 'cloud'": ("mnist", "cloud"),
-        "'cifar10' has no source 'embedded': choose one of folder, torchvision": ("cifar10", "embedded"),
+        "'cats_vs_dogs' has no source 'torchvision': choose one of embedded, folder, kagglehub": (
+            "cats_vs_dogs",
+            "torchvision",
+        ),
+        "'coco' has captions and no classes: load it with sftgan.captions.load_captions": ("coco",),
         "size is 0": ("mnist", "embedded", 0),
         "train is -1": ("mnist", "embedded", 32, -1),
         "test is 2.5": ("mnist", "embedded", 32, 10, 2.5),
@@ -269,6 +273,41 @@ def test_wrong_arguments_are_answered_in_one_sentence():
     }.items():
         with pytest.raises(InputError, match=match):
             data.load(*arguments)
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("name", [n for n, entry in data.REGISTRY.items() if entry.look])
+def test_drawn_scenes_have_masks_and_never_a_real_name(name):
+    entry = data.REGISTRY[name]
+    found = data.load(name, "embedded", 24, train=40, test=20)
+    assert found.label == entry.embedded and entry.title not in found.label
+    assert found.train.images.shape == (40, 3, 24, 24) and found.test.masks.shape == (20, 24, 24)
+    assert found.classes == scenes.LOOKS[entry.look].classes
+    assert (found.train.shortcuts is None) == (entry.look != "telling")
+    part = found.train.subset(torch.tensor([3, 1]))
+    assert torch.equal(part.masks, found.train.masks[[3, 1]])
+    if part.shortcuts is not None:
+        assert torch.equal(part.shortcuts, found.train.shortcuts[[3, 1]])
+
+
+def test_the_control_differs_in_its_patches_only_by_what_they_tell():
+    told, control = (data.load(name, "embedded", 32, train=120, test=6) for name in ("ppmi", "ppmi_control"))
+    assert torch.equal(told.train.labels, control.train.labels) and told.classes == control.classes
+    assert not torch.equal(told.train.images, control.train.images)
+
+
+def test_tamil_vowels_are_drawn_from_a_font():
+    found = data.load("tamil", "embedded", 32, train=24, test=12)
+    assert len(found.classes) == 12 and found.label == "rendered Tamil vowels"
+    assert found.train.images.shape == (24, 1, 32, 32) and found.train.masks.sum((1, 2)).min() > 10
+
+
+def test_labels_need_no_data():
+    assert data.label("cifar10", "embedded") == "scenes, close up"
+    assert data.label("mnist", "folder", "here/digits") == "digits (folder)"
+    assert data.label("food11", "kagglehub") == "Food-11 (kagglehub)"
 
 
 # torchvision
