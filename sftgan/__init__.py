@@ -1,7 +1,7 @@
 """The SFT-GAN companion: layer-wise Grad-CAMs, CGMA, SFT generators and their evaluation."""
 
+from sftgan.architectures import Normalised, build
 from sftgan.cgma import cgma, positions
-from sftgan.classifiers import Normalised, build
 from sftgan.errors import InputError
 from sftgan.explain import Explainer
 from sftgan.gradcam import LayerCams, layer_cams

@@ -16,7 +16,7 @@ def positions(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int
 
     Positions[0] would be 0 and Eq. 4 would divide by it, while the text asks for the first and the last layer
     to be included, so positions are clipped to 1 .. N. Everything is computed in integers: in floating point
-    some N (28, 29, 55, ...) give N + 1. With N < eta positions repeat; eta = 1 gives [N].
+    some N (28, 29, 55, ...) give N + 1. eta = 1 gives [N]. Raises InputError for more positions than layers.
 
     >>> positions(13)
     [1, 2, 4, 6, 8, 10, 12, 13]
@@ -24,6 +24,8 @@ def positions(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int
     check_name(rounding, ["double", "single"], "rounding")
     if n_layers < 1 or eta < 1:
         raise InputError(f"n_layers and eta must be at least 1, got n_layers={n_layers} and eta={eta}.")
+    if eta > n_layers:
+        raise InputError(f"eta is {eta}, but the net has {n_layers} convolutions: choose at most {n_layers}.")
     if eta == 1:
         return [n_layers]
     if rounding == "double":

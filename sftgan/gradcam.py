@@ -33,7 +33,7 @@ class LayerCams:
     logits: Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class _Tap:
     name: str
     output: Tensor
@@ -55,7 +55,9 @@ def layer_cams(
 
     One forward and one `torch.autograd.grad` serve all layers and the whole batch. The maps equal those of
     pytorch-grad-cam, layer by layer. Convolutions whose output is 1 x 1 carry no map and are left out; a
-    convolution that is called twice counts twice, its second call named "conv (call 2)".
+    convolution that is called twice counts twice, its second call named "conv (call 2)". A depthwise convolution
+    whose output goes straight into a 1 x 1 convolution, without even a batch norm between, is half of a separable
+    one: the pair is one layer, tapped behind its pointwise half, as Keras counts.
 
     Parameters
     ----------
@@ -86,6 +88,37 @@ def layer_cams(
         cams = [_cam(t.output.detach(), g, (height, width)) for t, g in zip(taps, gradients, strict=True)]
     maps, dead = minmax(torch.stack(cams, dim=1))
     return LayerCams(maps, tuple(t.name for t in taps), dead, logits.detach())
+
+
+def block_cam(
+    model: nn.Module,
+    block: nn.Module,
+    images: Tensor,
+    targets: int | Sequence[int] | Tensor | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> Tensor:
+    """Grad-CAM (B, H, W) in [0, 1] of the output of any module that has one (B, K, h, w); see `layer_cams`.
+
+    For nets whose last convolution is one branch of several, such as InceptionV3: its last block is the layer.
+    """
+    _check_images(images)
+    height, width = images.shape[-2:] if size is None else (size, size) if isinstance(size, int) else size
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+        outputs.append(output if output.requires_grad else output.detach().requires_grad_())
+        return outputs[-1]
+
+    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model):
+        handle = block.register_forward_hook(keep)
+        try:
+            logits = _unwrap(model)(images.clone() if images.is_inference() else images.detach())
+        finally:
+            handle.remove()
+        score = logits.gather(1, _class_indices(logits.detach(), targets)[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, outputs[-1:])
+        cam = _cam(outputs[-1].detach(), gradient, (height, width))
+    return minmax(cam)[0]
 
 
 def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,6 +158,7 @@ class _Recorder(TorchFunctionMode):
         self.protected = protected
         self.taps: list[_Tap] = []
         self.passed_on: dict[int, tuple[_Tap, Tensor, int]] = {}  # by id: tap, tensor, its version
+        self.halves: dict[int, tuple[_Tap, Tensor, int]] = {}  # the same, of depthwise convolutions
         self.calls: Counter[str] = Counter()
         self.thread = threading.get_ident()
         self.names = {m: name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
@@ -147,11 +181,16 @@ class _Recorder(TorchFunctionMode):
             name = f"{name} (call {self.calls[name]})"
         if not output.requires_grad:  # frozen parameters: the graph begins here
             output = output.detach().requires_grad_().clone()
+        half, tensor, version = self.halves.get(id(inputs[0]), (None, None, None))
+        if half in self.taps and tensor._version == version and module.kernel_size == (1, 1):
+            self.taps.remove(half)
         tap = _Tap(name, output, output._version)
         self.taps.append(tap)
         passed_on = output.clone() if self.tap == "pre" or name in self.protected else output
         if self.tap == "post":
             self.passed_on[id(passed_on)] = tap, passed_on, passed_on._version
+        if module.groups == module.in_channels > 1:
+            self.halves[id(passed_on)] = tap, passed_on, passed_on._version
         return passed_on
 
 

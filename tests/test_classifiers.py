@@ -1,164 +1,17 @@
-"""The thin CNNs keep the paper's layers; fitting learns, repeats itself, resumes, and never sees the test images."""
+"""Fitting learns, repeats itself, resumes, and never sees the test images."""
 
 from dataclasses import replace
-from urllib.error import URLError
 
 import pandas as pd
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from sftgan import classifiers
-from sftgan.classifiers import (
-    ARCHITECTURES,
-    Fitted,
-    Normalised,
-    Recipe,
-    build,
-    build_pretrained,
-    fit,
-    predict,
-)
+from sftgan.architectures import Normalised, build
+from sftgan.classifiers import Fitted, Recipe, fit, predict
 from sftgan.data import ImageData, Split
 from sftgan.errors import InputError
-
-N_CONVS = {"vgg16": 13, "resnet50": 53, "mobilenet_v2": 52}
-
-
-def convs(net: nn.Module) -> list[nn.Conv2d]:
-    return [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-
-
-def full_size(arch: str) -> nn.Module:
-    """torchvision's own, without memory for its weights."""
-    with torch.device("meta"):
-        return torchvision.models.get_model(arch.replace("vgg16", "vgg16_bn"), weights=None, num_classes=10)
-
-
-def last_map_side(model: nn.Module, size: int) -> int:
-    """Side of the map that the convolution executed last makes of an image."""
-    sides = []
-    handles = [
-        conv.register_forward_hook(lambda m, i, out: sides.append(out.shape[-1])) for conv in convs(model)
-    ]
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, 3, size, size))
-    for handle in handles:
-        handle.remove()
-    assert sides == sorted(sides, reverse=True)
-    return sides[-1]
-
-
-@pytest.mark.parametrize(
-    "arch, parameters", [("vgg16", 232_274), ("resnet50", 376_722), ("mobilenet_v2", 47_208)]
-)
-def test_an_eighth_of_the_channels_of_every_convolution(arch, parameters):
-    model = build(arch, 10, width=1 / 8, size=32, last_map=4)
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    thin, full = convs(model), convs(full_size(arch))
-    assert len(thin) == N_CONVS[arch]
-    for mine, theirs in zip(thin, full, strict=True):
-        assert mine.kernel_size == theirs.kernel_size
-        if theirs.groups == 1:
-            assert mine.out_channels == round(theirs.out_channels / 8) and mine.groups == 1
-        else:
-            assert mine.groups == mine.in_channels == mine.out_channels
-        assert mine.weight.shape == (
-            mine.out_channels, mine.in_channels // mine.groups, *mine.kernel_size
-        )  # fmt: skip
-
-
-def test_mobilenet_keeps_its_seventeen_depthwise_convolutions():
-    for width in (1 / 8, 1.0):
-        assert sum(conv.groups > 1 for conv in convs(build("mobilenet_v2", 3, width))) == 17
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_full_width_is_torchvisions_net(arch):
-    mine, theirs = build(arch, 10).net.state_dict(), full_size(arch).state_dict()
-    if arch == "vgg16":  # the head is one linear layer instead of three
-        theirs = {name: value for name, value in theirs.items() if name.startswith("features")}
-        mine = {name: value for name, value in mine.items() if not name.startswith("classifier")}
-    assert {n: v.shape for n, v in mine.items()} == {n: v.shape for n, v in theirs.items()}
-    strides = [c.stride for c in convs(build(arch, 10))]
-    assert strides == [c.stride for c in convs(full_size(arch))], "images of 224 pixels lose no stride"
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize(
-    "size, last_map",
-    [(16, 1), (28, 7), (30, 4), (32, 4), (45, 7), (64, 8), (7, 7)],
-)
-def test_the_last_map_is_as_large_as_asked_for_but_not_larger_than_need_be(arch, size, last_map):
-    side = last_map_side(build(arch, 2, width=1 / 16, size=size, last_map=last_map), size)
-    assert last_map <= side <= 2 * last_map
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_as_torchvision_at_its_own_size(arch):
-    assert last_map_side(build(arch, 2, width=1 / 16), 224) == (14 if arch == "vgg16" else 7)
-
-
-def test_the_initial_weights_are_those_of_the_seed_and_let_signals_through():
-    nets = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        nets.append(build("resnet50", 10, width=1 / 8, size=32, last_map=4).eval())
-    a, b, c = (net.state_dict() for net in nets)
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a["net.conv1.weight"], c["net.conv1.weight"])
-    assert all(value.isfinite().all() for value in a.values())
-    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    logits = nets[0](images)
-    assert logits.shape == (4, 10) and 1e-3 < logits.std(0).mean() < 10
-
-
-def test_normalisation_is_inside():
-    model = Normalised(nn.Identity(), mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
-    out = model(torch.ones(1, 3, 1, 1)).flatten()
-    assert out.tolist() == [1.0, 3.0, 0.5]
-
-
-def test_bad_arguments_of_build():
-    with pytest.raises(InputError, match="unknown architecture 'resnet5': did you mean 'resnet50'"):
-        build("resnet5", 10)
-    for width in (0, -1, 1.5):
-        with pytest.raises(InputError, match=rf"width must lie in \(0, 1\], got {width}"):
-            build("vgg16", 10, width=width)
-    with pytest.raises(
-        InputError, match="a last map of 33 pixels needs images of at least 33 pixels, got 32"
-    ):
-        build("vgg16", 10, size=32, last_map=33)
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_pretrained_weights_offline_are_an_error_and_never_a_random_net(arch, monkeypatch):
-    def offline(name, weights):
-        assert (name, weights) == (arch, "DEFAULT")
-        raise URLError("Temporary failure in name resolution")
-
-    monkeypatch.setattr(torchvision.models, "get_model", offline)
-    with pytest.raises(InputError, match=rf"weights of {arch} could not be downloaded .*pretrained=False"):
-        build_pretrained(arch, 10)
-
-
-@pytest.mark.parametrize(
-    "arch, last, features", [("vgg16", "6", 4096), ("resnet50", "fc", 2048), ("mobilenet_v2", "1", 1280)]
-)
-def test_pretrained_nets_get_a_new_last_layer_only(arch, last, features, monkeypatch):
-    with torch.device("meta"):
-        given = torchvision.models.get_model(arch, weights=None)
-    before = dict(given.named_parameters())
-    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: given)
-    net = build_pretrained(arch, 7).net
-    changed = {name for name, p in net.named_parameters() if p is not before[name]}
-    assert {name.split(".")[-2] for name in changed} == {last} and len(changed) == 2
-    *_, linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
-    assert (linear.in_features, linear.out_features) == (features, 7)
-
-
-# Fitting
 
 
 def halves(n: int, seed: int) -> Split:
@@ -297,3 +150,42 @@ def test_bad_recipes_are_answered_in_a_sentence(data):
         InputError, match=r"loss became (nan|inf) in epoch 1: lower its learning rate \(now 1e\+30\)"
     ):
         fit(net(), data, Recipe("sgd", 1e30, one_cycle=False))
+
+
+def test_the_head_is_fitted_first_on_features_computed_once(data, monkeypatch):
+    seen = []
+
+    def counted(model, split):
+        seen.append(len(split))
+        return predict(model, split)
+
+    monkeypatch.setattr(classifiers, "predict", counted)
+    before = net()
+    weights = {name: value.clone() for name, value in before.state_dict().items()}
+    fitted = fit(before, data, Recipe(epochs=0, head_epochs=30))
+    changed = {
+        name for name, value in fitted.model.state_dict().items() if not torch.equal(value, weights[name])
+    }
+    assert {name.rsplit(".", 1)[-1] for name in changed} == {"weight", "bias"} and len(changed) == 2
+    assert all("classifier" in name for name in changed)
+    assert len(seen) == 3, "features of the training images, accuracy on the held-back and on the test images"
+    assert fitted.test_accuracy > 0.9 and fitted.curve.empty
+
+
+def test_an_interrupted_fit_with_a_head_ends_with_the_same_bits(data, tmp_path, monkeypatch):
+    recipe = Recipe(lr=1e-3, epochs=2, head_epochs=3)
+    whole = fit(net(), data, recipe)
+    epoch = classifiers._fit_epoch
+    calls = []
+
+    def stop_at_the_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return epoch(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(classifiers, "_fit_epoch", stop_at_the_second)
+        fit(net(), data, recipe, checkpoint=tmp_path / "fit.pt")
+    monkeypatch.setattr(classifiers, "_fit_head", None)  # not again
+    assert_same(fit(net(), data, recipe, checkpoint=tmp_path / "fit.pt"), whole)

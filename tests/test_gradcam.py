@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sftgan import InputError, Normalised, build, layer_cams
-from sftgan.gradcam import minmax
+from sftgan.gradcam import block_cam, minmax
 
 
 def strong(category):
@@ -319,3 +319,87 @@ def test_normalised_applies_mean_and_deviation():
     net = Normalised(nn.Identity(), mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
     out = net(torch.ones(1, 3, 1, 1))
     assert out.flatten().tolist() == [2.0, 1.0, 0.5]
+
+
+# Separable convolutions and blocks
+
+
+class Separable(nn.Module):
+    """conv, depthwise, (something between), pointwise, head."""
+
+    def __init__(self, between: nn.Module | None = None, pointwise_kernel: int = 1, groups: int = 4):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=groups)
+        self.between = between
+        self.pointwise = nn.Conv2d(4, 6, pointwise_kernel, padding=pointwise_kernel // 2)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images):
+        x = self.depthwise(torch.relu(self.first(images)))
+        x = x if self.between is None else self.between(x)
+        return self.head(self.pointwise(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("tap", ["post", "pre"])
+def test_a_separable_convolution_is_one_layer_behind_its_pointwise_half(tap):
+    torch.manual_seed(0)
+    model, images = Separable(), torch.rand(2, 3, 8, 8)
+    cams = layer_cams(model, images, tap=tap)
+    assert cams.names == ("first", "pointwise")
+    apart = layer_cams(Separable(nn.Identity()), images, tap=tap)  # the same tensor: still one layer
+    assert apart.names == ("first", "pointwise")
+    model.requires_grad_(False)
+    frozen = layer_cams(model, images, tap=tap)
+    assert frozen.names == cams.names
+    torch.testing.assert_close(frozen.maps, cams.maps)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Separable(nn.BatchNorm2d(4)), Separable(nn.ReLU()), Separable(nn.ReLU(inplace=True)),
+        Separable(pointwise_kernel=3), Separable(groups=2),
+    ],
+)  # fmt: skip
+def test_whatever_lies_between_makes_two_layers(model):
+    names = layer_cams(model, torch.rand(1, 3, 8, 8)).names
+    assert names == ("first", "depthwise", "pointwise")
+
+
+def test_block_cam_by_hand():
+    torch.manual_seed(0)
+    branches = nn.ModuleList([nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 2, 1)])
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branches = branches
+
+        def forward(self, x):
+            return torch.cat([branch(x).relu() for branch in self.branches], 1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block()
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(self.block(x).mean((2, 3)))
+
+    model, images = Net().train(), torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        output = model.block(images)
+        weighted = (output * model.head.weight[[2, 0]][:, :, None, None]).sum(1).relu()
+    low, high = weighted.amin((1, 2), keepdim=True), weighted.amax((1, 2), keepdim=True)
+    ours = block_cam(model, model.block, images, targets=[2, 0])
+    torch.testing.assert_close(ours, (weighted - low) / (high - low))
+    assert model.training and not model.block._forward_hooks and model.head.weight.grad is None
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    with torch.inference_mode():
+        torch.testing.assert_close(block_cam(model, model.block, images, [2, 0]), ours)
+    assert block_cam(model, model.block, images, size=5).shape == (2, 5, 5)
+    with pytest.raises(InputError, match="class index 3 is out of range"):
+        block_cam(model, model.block, images, targets=3)
