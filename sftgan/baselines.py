@@ -1,12 +1,21 @@
-"""Trivial controls: maps that know nothing of the CNN, or next to nothing."""
+"""What the generators are compared with: the paper's other methods, by kept libraries, and trivial controls."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from importlib import import_module
+from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sftgan.gradcam import minmax
+from sftgan.errors import InputError, check_name
+from sftgan.gradcam import evaluation_mode, minmax
 from sftgan.training import Examples
 
 CONTROLS = ("all ones", "luminance", "mean map", "last CGMA")
+METHODS = ("Saliency", "SmoothGrad", "Grad-CAM", "Grad-CAM++", "Score-CAM")
+_SAMPLES, _NOISE = 25, 0.15  # of SmoothGrad; the noise as its authors have it, a share of the image's range
 
 
 def controls(test: Examples, train: Examples) -> dict[str, Tensor]:
@@ -23,3 +32,59 @@ def controls(test: Examples, train: Examples) -> dict[str, Tensor]:
         "mean map": train.targets.mean(0).expand_as(test.targets),
         "last CGMA": minmax(test.conditions[:, -1])[0],
     }
+
+
+def maps(
+    model: nn.Module, layer: nn.Module, images: Tensor, methods: Sequence[str] = METHODS, seed: int = 0
+) -> Iterator[tuple[str, Tensor]]:
+    """Some of `METHODS`, one after the other: name and maps (B, H, W) in [0, 1], for the predicted classes.
+
+    Saliency (Simonyan 2013) and SmoothGrad (Smilkov 2017) are captum's: the largest absolute derivative of the
+    logit over the colours. The CAMs are pytorch-grad-cam's, of the output of `layer`. All are min-max scaled.
+    Images (B, 3, H, W) in [0, 1]. Raises InputError where one of the two libraries is missing.
+    """
+    for name in methods:
+        check_name(name, METHODS, "method")
+    with torch.no_grad(), evaluation_mode(model):
+        classes = model(images).argmax(1)
+    for name in methods:
+        with evaluation_mode(model), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            raw = (_gradients if name in ("Saliency", "SmoothGrad") else _cams)(
+                name, model, layer, images, classes
+            )
+        yield name, minmax(raw.detach().float())[0]
+
+
+def _gradients(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    attr = _library("captum.attr", "captum")
+    saliency, images = attr.Saliency(model), images.clone().requires_grad_()
+    if name == "Saliency":
+        return saliency.attribute(images, target=classes).amax(1)
+    smoothed = attr.NoiseTunnel(saliency).attribute(
+        images,
+        nt_type="smoothgrad",
+        nt_samples=_SAMPLES,
+        nt_samples_batch_size=1,
+        stdevs=_NOISE,
+        target=classes,
+    )
+    return smoothed.amax(1)
+
+
+def _cams(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    cam = _library("pytorch_grad_cam", "grad-cam")
+    method = {"Grad-CAM": cam.GradCAM, "Grad-CAM++": cam.GradCAMPlusPlus, "Score-CAM": cam.ScoreCAM}[name]
+    target = _library("pytorch_grad_cam.utils.model_targets", "grad-cam").ClassifierOutputTarget
+    # Score-CAM draws a progress bar
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere), method(model, [layer]) as explain:
+        return torch.from_numpy(explain(images.clone(), [target(c) for c in classes.tolist()]))
+
+
+def _library(module: str, package: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"comparing with other methods needs {package}: run `pip install {package}`."
+        ) from error

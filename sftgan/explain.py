@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sftgan.cgma import cgma
-from sftgan.gradcam import evaluation_mode, layer_cams
+from sftgan.gradcam import block_cam, evaluation_mode, layer_cams
 from sftgan.networks import Generator
+from sftgan.training import Examples
 
 
 class Explainer:
@@ -30,3 +32,28 @@ class Explainer:
         conditions = cgma(cams.maps, self.generator.eta, self.rounding)
         with torch.no_grad(), evaluation_mode(self.generator):
             return self.generator(images, conditions)
+
+
+def examples(
+    model: nn.Module,
+    images: Tensor,
+    size: int,
+    eta: int = 8,
+    tap: str = "post",
+    rounding: str = "double",
+    block: nn.Module | None = None,
+    batch: int = 64,
+) -> tuple[Examples, Tensor, Tensor]:
+    """What a generator gets to see of a CNN: examples at `size`, dead maps bool (n, N), and logits (n, C).
+
+    Images (n, 3, H, W) in [0, 1]. The target is the Grad-CAM of the last convolution, or of the output of `block`.
+    """
+    parts, dead, logits = [], [], []
+    for chunk in images.split(batch):
+        cams = layer_cams(model, chunk, tap=tap, size=size)
+        pictures = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        targets = cams.maps[:, -1] if block is None else block_cam(model, block, chunk, size=size)
+        parts.append(Examples(pictures, cgma(cams.maps, eta, rounding), targets))
+        dead.append(cams.dead)
+        logits.append(cams.logits)
+    return Examples.concatenate(parts), torch.cat(dead), torch.cat(logits)

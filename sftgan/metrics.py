@@ -1,4 +1,4 @@
-"""Confusion counts and Dice of binarised maps (paper, section 4.2), and bootstrap intervals over images.
+"""Measures of maps (paper, sections 4.2, 4.4 and 5), and bootstrap intervals over images.
 
 Two places where the paper cannot be taken by the letter:
 
@@ -9,10 +9,13 @@ Two places where the paper cannot be taken by the letter:
   throughout. Truth is therefore an argument: pass the strokes of the symbol, or the binarised Grad-CAM.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, rankdata
 from torch import Tensor
+from torch.nn import functional as F
 
 from sftgan.errors import InputError
 
@@ -68,6 +71,103 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(norm > 0, (a * b).sum(-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0.0)
 
 
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman correlation over the pixels of two maps (..., H, W) -> (...) in [-1, 1]; ties share their rank."""
+    ranks = (
+        torch.from_numpy(rankdata(maps.flatten(-2).numpy(), axis=-1)).view(maps.shape) for maps in (a, b)
+    )
+    return correlation(*ranks)
+
+
+def energy_map(images: Tensor, maps: Tensor) -> Tensor:
+    """Images (B, 3, H, W) times their maps (B, h, w), which are brought to H x W (section 4.2.3)."""
+    maps = F.interpolate(maps[:, None], images.shape[-2:], mode="bilinear", antialias=True).clamp(0, 1)
+    return images * maps
+
+
+def average_drop(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Eq. 7: 100 * sum(E - O) / sum(E) over the images with O < E; 0 if there are none.
+
+    `original` and `energy` (images,), in [0, 1], are the CNN's confidence E in the explained class on the images
+    and O on their energy maps.
+    """
+    lost = np.where(energy < original, original - energy, 0)
+    return _ratio(lost, np.where(energy < original, original, 0), axis)
+
+
+def average_increase(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Eq. 8: 100 * sum(O - E) / sum(E) over the images with O > E; 0 if there are none. See `average_drop`."""
+    won = np.where(energy > original, energy - original, 0)
+    return _ratio(won, np.where(energy > original, original, 0), axis)
+
+
+def drop_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Average drop of Grad-CAM++ (Chattopadhay 2018): 100 * mean of max(0, E - O) / E, over all images."""
+    return 100 * (np.maximum(original - energy, 0) / original).mean(axis)
+
+
+def increase_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Increase in confidence of Grad-CAM++: the percentage of images with O > E, however little."""
+    return 100 * (energy > original).mean(axis)
+
+
+STATISTICS = {
+    "average drop": (("E", "O"), average_drop),
+    "average increase": (("E", "O"), average_increase),
+    "average drop (Grad-CAM++)": (("E", "O"), drop_plus_plus),
+    "increase in confidence (Grad-CAM++)": (("E", "O"), increase_plus_plus),
+}
+"""Statistics of several columns of a frame, in per cent: columns and function."""
+
+
+def perturbed(images: Tensor, maps: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Deletion and insertion (RISE, Petsiuk 2018): pairs of images for the shares 0, 1/steps, ..., 1 of pixels.
+
+    In the first image the pixels where the map (B, H, W) is highest are black; in the second only they are not.
+    Images (B, 3, H, W). Equal values of a map count from the top left.
+    """
+    n_pixels = maps[0].numel()
+    rank = (
+        maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(maps.shape)[:, None]
+    )
+    for step in range(steps + 1):
+        first = rank < round(step / steps * n_pixels)
+        yield images * ~first, images * first
+
+
+def area_under_curve(curves: Tensor) -> Tensor:
+    """Area (...) below curves (..., steps + 1) over the shares 0 to 1, by trapezoids."""
+    return torch.trapezoid(curves, dx=1 / (curves.shape[-1] - 1))
+
+
+def background_error(maps: Tensor, truth: Tensor) -> Tensor:
+    """Eq. 9: the map's mean over the background, sum((1 - GT) IM) / sum(1 - GT), (B,) in [0, 1].
+
+    Maps (B, H, W) in [0, 1], truth bool (B, H, W), True on the object. NaN where an image has no background.
+    """
+    return _mean_where(maps, ~truth)
+
+
+def foreground_share(maps: Tensor, truth: Tensor) -> Tensor:
+    """f / (f + b) with f and b the map's means over object and background, (B,) in [0, 1].
+
+    A dimmer map has the same share. 1/2 says nothing of the object, as does an empty map. See `background_error`.
+    """
+    f, b = _mean_where(maps, truth), _mean_where(maps, ~truth)
+    return torch.where(f + b > 0, f / (f + b).clamp_min(torch.finfo(f.dtype).tiny), 0.5)
+
+
+def mass_share(maps: Tensor, region: Tensor) -> Tensor:
+    """Share of a map's sum that lies in a region, bool (B, H, W): (B,) in [0, 1]; NaN for an empty map."""
+    maps = maps.double()
+    return (maps * region).sum((1, 2)) / maps.sum((1, 2))
+
+
+def relevance(maps: Tensor, without: Tensor) -> Tensor:
+    """Eq. 10: sum over pixels of |L(S) - L(S*)|, (B,), of maps (B, H, W) with and without a CGMA."""
+    return (maps - without).abs().double().sum((1, 2))
+
+
 def bootstrap_ci(
     values: np.ndarray | Tensor, level: float = 0.95, n: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
@@ -75,37 +175,56 @@ def bootstrap_ci(
 
     Constant values v give (v, v). A single value says nothing about its spread and gives (nan, nan).
     """
-    values = _as_finite(values, "values")
+    return statistic_ci(np.mean, values, level=level, n=n, seed=seed)
+
+
+def statistic_ci(
+    statistic: Callable[..., np.ndarray],
+    *columns: np.ndarray | Tensor,
+    level: float = 0.95,
+    n: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of `statistic(*columns, axis)`, whose columns share their images.
+
+    See `bootstrap_ci`, which is this for the mean.
+    """
+    arrays = [_as_finite(column, "values") for column in columns]
     if not 0 < level < 1:
         raise InputError(f"level is {level}: give a share between 0 and 1, such as 0.95")
     if n < 1:
         raise InputError(f"n is {n}: give at least one resample")
-    if len(values) == 1:
+    n_images = len(arrays[0])
+    if {len(array) for array in arrays} != {n_images}:
+        raise InputError(
+            f"columns of {', '.join(str(len(a)) for a in arrays)} values: pair those of the same images"
+        )
+    if n_images == 1:
         return float("nan"), float("nan")
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    batch = max(1, 10**7 // len(values))  # at most 80 MB at a time
+    if all(np.ptp(array) == 0 for array in arrays):
+        value = float(statistic(*[array[:1] for array in arrays], axis=-1))
+        return value, value
     result = bootstrap(
-        (values,),
-        np.mean,
+        arrays,
+        statistic,
+        paired=True,
         confidence_level=level,
         n_resamples=n,
         method="percentile",
         vectorized=True,
-        batch=batch,
+        batch=max(1, 10**7 // n_images),  # at most 80 MB at a time
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def paired_ci(
-    a: np.ndarray | Tensor, b: np.ndarray | Tensor, level: float = 0.95, n: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of a - b over the same images and its bootstrap interval: (difference, low, high)."""
-    a, b = _as_finite(a, "a"), _as_finite(b, "b")
-    if a.shape != b.shape:
-        raise InputError(f"a has {len(a)} values and b has {len(b)}: pair the values of the same images")
-    return float(np.mean(a - b)), *bootstrap_ci(a - b, level, n, seed)
+def _ratio(above: np.ndarray, below: np.ndarray, axis: int) -> np.ndarray:
+    total = below.sum(axis)
+    return 100 * above.sum(axis) / np.where(total > 0, total, 1)
+
+
+def _mean_where(maps: Tensor, region: Tensor) -> Tensor:
+    return (maps.double() * region).sum((1, 2)) / region.sum((1, 2))
 
 
 def _check_masks(prediction: Tensor, truth: Tensor) -> None:

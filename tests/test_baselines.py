@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from sftgan import baselines
+from sftgan.architectures import build, target_layer
 from sftgan.baselines import CONTROLS, controls
+from sftgan.errors import InputError
+from sftgan.gradcam import layer_cams
 from sftgan.training import Examples
 
 
@@ -42,3 +46,66 @@ def test_the_targets_of_the_test_examples_have_no_influence(examples):
     other = Examples(test.images, test.conditions, 1 - test.targets**2)
     for name, maps in controls(test, train).items():
         assert torch.equal(maps, controls(other, train)[name])
+
+
+# The paper's other methods
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return build("vgg16", 5, 1 / 16, 16, 4).eval()
+
+
+def explained(net, methods=baselines.METHODS, images=None, seed=0):
+    images = (
+        torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) if images is None else images
+    )
+    return dict(baselines.maps(net, target_layer(net, "vgg16"), images, methods, seed))
+
+
+def test_every_method_gives_scaled_maps_of_the_images_size(net):
+    found = explained(net)
+    assert tuple(found) == baselines.METHODS
+    for maps in found.values():
+        assert maps.shape == (3, 16, 16) and maps.dtype == torch.float32
+        assert maps.amin((1, 2)).tolist() == [0] * 3 and set(maps.amax((1, 2)).tolist()) <= {0.0, 1.0}
+
+
+def test_grad_cam_is_ours_and_saliency_is_the_gradient(net):
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    found = explained(net, ("Grad-CAM", "Saliency"), images.detach())
+    torch.testing.assert_close(
+        found["Grad-CAM"], layer_cams(net, images.detach()).maps[:, -1], atol=1e-4, rtol=0
+    )
+    net(images).amax(1).sum().backward()
+    slope = images.grad.abs().amax(1)
+    low, high = slope.amin((1, 2), keepdim=True), slope.amax((1, 2), keepdim=True)
+    torch.testing.assert_close(found["Saliency"], (slope - low) / (high - low), atol=1e-5, rtol=0)
+
+
+def test_smoothgrad_is_drawn_by_the_seed_and_alters_nothing(net):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    net.train()
+    a, b, c = (explained(net, ("SmoothGrad",), seed=seed)["SmoothGrad"] for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(torch.rand(3), expected), "the global random numbers are left alone"
+    assert net.training
+    net.eval()
+
+
+def test_nothing_is_printed(net, capfd):
+    explained(net)
+    assert capfd.readouterr() == ("", ""), "Score-CAM has a progress bar of its own"
+
+
+def test_unknown_methods_and_missing_libraries_are_said(net, monkeypatch):
+    with pytest.raises(InputError, match="unknown method 'ScoreCAM': did you mean 'Score-CAM'"):
+        explained(net, ("ScoreCAM",))
+    monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
+    with pytest.raises(
+        InputError, match="comparing with other methods needs captum: run `pip install captum`"
+    ):
+        explained(net, ("Saliency",))

@@ -13,6 +13,12 @@ def parts():
     convs = [
         nn.Conv2d(3, 6, 3, padding=1),
         nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, 3, 1, 1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, 3, 1, 1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, 3, 1, 1),
+        nn.ReLU(inplace=True),
         nn.Conv2d(6, 6, 3, 2, 1),
         nn.BatchNorm2d(6),
     ]

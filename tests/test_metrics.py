@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from sftgan import metrics
 from sftgan.errors import InputError
-from sftgan.metrics import binarise, bootstrap_ci, confusion, correlation, dice, paired_ci
+from sftgan.metrics import binarise, bootstrap_ci, confusion, correlation, dice, statistic_ci
 
 PREDICTION = torch.tensor([[[1, 1, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]], dtype=torch.bool)
 TRUTH = torch.tensor([[[1, 0, 0], [1, 1, 1]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.bool)
@@ -150,7 +151,7 @@ def test_bootstrap_of_constant_and_single_values():
         (lambda: bootstrap_ci([0.1, float("nan"), 0.3]), "at 1 of 3 images"),
         (lambda: bootstrap_ci([0.1, 0.2], level=95), "level is 95"),
         (lambda: bootstrap_ci([0.1, 0.2], n=0), "n is 0"),
-        (lambda: paired_ci([0.1, 0.2], [0.1]), "a has 2 values and b has 1"),
+        (lambda: statistic_ci(np.mean, [0.1, 0.2], [0.1]), "columns of 2, 1 values: pair those of the same"),
     ],
 )
 def test_bootstrap_refuses(call, sentence):
@@ -162,10 +163,9 @@ def test_paired_interval_sees_what_unpaired_ones_hide():
     rng = np.random.default_rng(4)
     hard = rng.random(200)  # images differ far more than the methods do
     a, b = hard + 0.02, hard + rng.normal(0, 0.01, size=200)
-    difference, low, high = paired_ci(a, b)
-    assert difference == pytest.approx((a - b).mean(), abs=1e-12)
-    assert 0.015 < low < difference < high < 0.025
-    assert paired_ci(b, a)[0] == pytest.approx(-difference)
+    low, high = statistic_ci(lambda a, b, axis: (a - b).mean(axis), a, b)
+    assert 0.015 < low < (a - b).mean() < high < 0.025
+    assert statistic_ci(lambda a, b, axis: (a - b).mean(axis), b, a) == pytest.approx((-high, -low), abs=1e-3)
     assert bootstrap_ci(a)[0] < bootstrap_ci(b)[1]  # the unpaired intervals overlap
 
 
@@ -181,3 +181,134 @@ def test_correlation_equals_numpy_and_is_zero_for_flat_maps():
 def test_a_bad_threshold_is_refused_in_a_sentence(threshold):
     with pytest.raises(InputError, match="give a grey level from 0 to 255"):
         binarise(torch.zeros(1, 2, 2), threshold)
+
+
+# Faithfulness (Eq. 7, 8)
+
+BEFORE = np.array([0.8, 0.5, 0.4, 0.2])  # on the images
+AFTER = np.array([0.6, 0.5, 0.1, 0.3])  # on their energy maps: two fall, one stays, one rises
+
+
+def test_drop_and_increase_by_hand():
+    assert metrics.average_drop(BEFORE, AFTER) == pytest.approx(100 * (0.2 + 0.3) / (0.8 + 0.4))
+    assert metrics.average_increase(BEFORE, AFTER) == pytest.approx(100 * 0.1 / 0.2)
+    assert metrics.drop_plus_plus(BEFORE, AFTER) == pytest.approx(100 * (0.25 + 0 + 0.75 + 0) / 4)
+    assert metrics.increase_plus_plus(BEFORE, AFTER) == pytest.approx(25)
+
+
+def test_the_two_definitions_are_not_the_same():
+    """One image that loses everything among nine that gain: 100 % by the paper, 10 % by Grad-CAM++."""
+    original, energy = np.full(10, 0.5), np.array([0.0, *[0.6] * 9])
+    assert metrics.average_drop(original, energy) == pytest.approx(100)
+    assert metrics.drop_plus_plus(original, energy) == pytest.approx(10)
+
+
+def test_no_drop_and_no_increase_are_zero():
+    assert metrics.average_drop(BEFORE, BEFORE) == metrics.average_increase(BEFORE, BEFORE) == 0
+    assert metrics.drop_plus_plus(BEFORE, BEFORE) == metrics.increase_plus_plus(BEFORE, BEFORE) == 0
+
+
+@pytest.mark.parametrize("name", metrics.STATISTICS)
+def test_statistics_work_along_the_last_axis(name):
+    """As the bootstrap calls them."""
+    columns, statistic = metrics.STATISTICS[name]
+    assert columns == ("E", "O")
+    rows = statistic(np.stack([BEFORE, AFTER, BEFORE]), np.stack([AFTER, BEFORE, BEFORE]), axis=-1)
+    assert rows.tolist() == pytest.approx([statistic(BEFORE, AFTER), statistic(AFTER, BEFORE), 0.0])
+
+
+def test_grad_cam_plus_plus_definitions_equal_pytorch_grad_cams():
+    """Its metrics multiply the image with the map as well, in a model whose score is the mean brightness."""
+    from pytorch_grad_cam.metrics.cam_mult_image import DropInConfidence, IncreaseInConfidence
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class Brightness(torch.nn.Module):
+        def forward(self, images):
+            mean = images.mean((1, 2, 3))
+            return torch.stack([mean, 1 - mean], 1)
+
+    generator = torch.Generator().manual_seed(0)
+    images, maps = torch.rand(6, 3, 8, 8, generator=generator), torch.rand(6, 8, 8, generator=generator)
+    for c in (0, 1):
+        targets = [ClassifierOutputTarget(c)] * 6
+        theirs = [
+            m()(images, maps.numpy(), targets, Brightness()) for m in (DropInConfidence, IncreaseInConfidence)
+        ]
+        original = Brightness()(images)[:, c].double().numpy()
+        energy = Brightness()(metrics.energy_map(images, maps))[:, c].double().numpy()
+        assert metrics.increase_plus_plus(original, energy) == pytest.approx(100 * theirs[1].mean())
+        relative = np.maximum(original - energy, 0)
+        assert relative == pytest.approx(theirs[0], abs=1e-6)  # theirs is not divided by the original
+
+
+def test_energy_maps():
+    images, maps = torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8)
+    assert torch.equal(metrics.energy_map(images, maps), images * maps[:, None])
+    larger = metrics.energy_map(images, torch.full((2, 4, 4), 0.5))
+    torch.testing.assert_close(larger, images / 2)
+
+
+# Insertion and deletion
+
+
+def test_pixels_go_in_the_order_of_the_map():
+    image = torch.ones(1, 3, 2, 2)
+    order = torch.tensor([[[0.1, 0.9], [0.5, 0.3]]])
+    removed, added = zip(*metrics.perturbed(image, order, 4), strict=True)
+    assert [part[0, 0].flatten().tolist() for part in removed] == [
+        [1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0],
+    ]  # fmt: skip
+    assert all(torch.equal(a + b, image) for a, b in zip(removed, added, strict=True))
+
+
+def test_equal_values_count_from_the_top_left():
+    removed = [part for part, _ in metrics.perturbed(torch.ones(1, 3, 2, 2), torch.zeros(1, 2, 2), 2)]
+    assert removed[1][0, 0].tolist() == [[0, 0], [1, 1]]
+
+
+def test_area_under_a_curve():
+    assert metrics.area_under_curve(torch.tensor([1.0, 1.0, 1.0])) == 1
+    assert metrics.area_under_curve(torch.tensor([[0.0, 1.0], [1.0, 0.5]])).tolist() == [0.5, 0.75]
+
+
+# Noise (Eq. 9), shortcuts, relevance (Eq. 10)
+
+MAPS = torch.tensor([[[1.0, 0.5], [0.25, 0.25]], [[0.0, 0.0], [0.0, 0.0]]])
+MASK = torch.tensor([[[True, False], [False, False]]]).expand(2, 2, 2)
+
+
+def test_background_error_by_hand():
+    assert metrics.background_error(MAPS, MASK).tolist() == pytest.approx([1 / 3, 0.0])
+    assert metrics.background_error(MAPS, ~MASK).tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_foreground_share_does_not_depend_on_brightness():
+    assert metrics.foreground_share(MAPS, MASK).tolist() == pytest.approx([0.75, 0.5])
+    assert metrics.foreground_share(MAPS / 7, MASK)[0] == pytest.approx(0.75)
+    assert metrics.background_error(MAPS / 7, MASK)[0] == pytest.approx(1 / 21), (
+        "but the background error does"
+    )
+    assert metrics.foreground_share(torch.full((1, 2, 2), 0.3), MASK[:1])[0] == pytest.approx(0.5)
+
+
+def test_mass_share():
+    share = metrics.mass_share(MAPS, MASK)
+    assert share[0] == pytest.approx(0.5) and share[1].isnan()
+
+
+def test_relevance_by_hand():
+    assert metrics.relevance(MAPS, torch.full((2, 2, 2), 0.25)).tolist() == pytest.approx([1.0, 1.0])
+    assert metrics.relevance(MAPS, MAPS).tolist() == [0, 0]
+
+
+def test_rank_correlation_equals_scipy_and_does_not_see_monotone_changes():
+    from scipy.stats import spearmanr
+
+    generator = torch.Generator().manual_seed(1)
+    a, b = (
+        torch.rand(3, 4, 5, generator=generator),
+        torch.rand(3, 4, 5, generator=generator).round(decimals=1),
+    )
+    expected = [spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b, strict=True)]
+    assert metrics.rank_correlation(a, b).tolist() == pytest.approx(expected)
+    torch.testing.assert_close(metrics.rank_correlation(a**3, a), torch.ones(3, dtype=torch.float64))
