@@ -1,0 +1,205 @@
+"""Captioned images: drawn scenes, or from a folder, or MS-COCO, and the roles of their words (paper, section 4.3.7)."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sftgan import scenes
+from sftgan.data import TEST_PART, UNREADABLE, data_root, photograph
+from sftgan.errors import InputError, check_name
+
+_SOURCES = ("embedded", "folder", "torchvision")
+_Listing = list[tuple[Path, tuple[str, ...]]]
+Caption = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CaptionSplit:
+    """Images uint8 (n, 3, size, size) and the captions of each, as words."""
+
+    images: Tensor
+    captions: tuple[tuple[Caption, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index=slice(None)) -> Tensor:
+        """Images as float32 (n, 3, size, size) in [0, 1]."""
+        return self.images[index].float() / 255
+
+
+@dataclass(frozen=True)
+class CaptionData:
+    """Captioned images; `label` says what they are and from where."""
+
+    source: str
+    label: str
+    train: CaptionSplit
+    test: CaptionSplit
+
+
+def load_captions(
+    source: str = "embedded",
+    size: int = 32,
+    train: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+    folder: str | None = None,
+) -> CaptionData:
+    """Load captioned images of size x size; `train` and `test` are numbers of images, None for all.
+
+    "embedded" draws scenes of two objects (1500 and 200 unless told). "folder" reads
+    ROOT/FOLDER/{train,test}/images and captions.json = {file: [captions]}, or ROOT/FOLDER/images and captions.json,
+    of which a tenth is for testing. "torchvision" reads CocoCaptions from ROOT/FOLDER/{train2017,val2017} and
+    ROOT/FOLDER/annotations. ROOT is `root` or SFTGAN_DATA, FOLDER is "coco" unless told.
+    """
+    check_name(source, _SOURCES, "source of captions")
+    if source == "embedded":
+        parts = [_drawn(n, size, seed, stream) for stream, n in enumerate((train or 1500, test or 200))]
+        return CaptionData(source, "captioned scenes", *parts)
+    path = data_root(root) / (folder or "coco")
+    if not path.is_dir():
+        raise InputError(
+            f"there is no caption folder {str(path)!r}: correct folder=..., root=... or SFTGAN_DATA."
+        )
+    listings = _coco(path) if source == "torchvision" else _folders(path, seed)
+    parts = [
+        _read(part, listing, n, size, seed)
+        for part, listing, n in zip(("train", "test"), listings, (train, test), strict=True)
+    ]
+    return CaptionData(source, f"{path.name} ({source})", *parts)
+
+
+def words_of(caption: str) -> Caption:
+    """Lower-case words, without punctuation."""
+    return tuple(re.findall(r"[a-z0-9']+", caption.lower()))
+
+
+def roles(words: Caption, source: str) -> list[str]:
+    """For each word "subject", "verb" or "other".
+
+    Exact for drawn scenes. For real captions a heuristic, as a tagger would have to be downloaded: a verb is a word
+    in -ing (the form in which such captions put nearly all verbs), but for some nouns; the subject is the last word
+    before the first verb or preposition.
+    """
+    if source == "embedded":
+        nouns = [i for i, word in enumerate(words) if word in scenes.NOUNS]
+        verbs = {i for i, word in enumerate(words) if word in scenes.VERBS}
+    else:
+        verbs = {i for i, word in enumerate(words) if word.endswith("ing") and word not in _NOUNS_IN_ING}
+        stop = min(
+            [*verbs, *(i for i, word in enumerate(words) if word in _PREPOSITIONS)], default=len(words)
+        )
+        before = [i for i in range(stop) if words[i] not in ("is", "are", "was", "were")]
+        nouns = before[-1:]
+    return ["subject" if i in nouns[:1] else "verb" if i in verbs else "other" for i in range(len(words))]
+
+
+_NOUNS_IN_ING = {
+    "building", "ceiling", "clothing", "evening", "king", "morning", "railing", "ring", "something", "spring",
+    "string", "swing", "thing", "wing",
+}  # fmt: skip
+_PREPOSITIONS = {
+    "in",
+    "on",
+    "at",
+    "with",
+    "of",
+    "near",
+    "by",
+    "to",
+    "and",
+    "is",
+    "are",
+    "that",
+    "who",
+    "wearing",
+}
+
+
+def _drawn(n: int, size: int, seed: int, stream: int) -> CaptionSplit:
+    own_seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
+    drawn = scenes.captioned(n, size, own_seed)
+    return CaptionSplit(drawn.images, tuple((words_of(caption),) for caption in drawn.captions))
+
+
+def _folders(path: Path, seed: int) -> list[_Listing]:
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        return [_folder(path / "train"), _folder(path / "test")]
+    items = _folder(path)
+    if len(items) < 2:
+        raise InputError(f"{str(path)!r} has fewer than two captioned images: train and test need one each.")
+    order = np.random.default_rng(seed).permutation(len(items)).tolist()
+    n_test = max(1, round(TEST_PART * len(items)))
+    return [[items[i] for i in order[n_test:]], [items[i] for i in order[:n_test]]]
+
+
+def _folder(path: Path) -> _Listing:
+    """The images below PATH/images that PATH/captions.json names, with their captions."""
+    file = path / "captions.json"
+    try:
+        captions = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{str(path)!r} has no captions.json: write {{file: [captions]}} there.") from None
+    except ValueError as error:
+        raise InputError(f"{str(file)!r} is not JSON ({error}): write {{file: [captions]}} there.") from None
+    if not isinstance(captions, dict) or not all(
+        isinstance(lines, list) and lines and all(isinstance(line, str) and words_of(line) for line in lines)
+        for lines in captions.values()
+    ):
+        raise InputError(
+            f"{str(file)!r} must be {{file: [captions]}}, with at least one caption for each file."
+        )
+    missing = [name for name in captions if not (path / "images" / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(captions)} captioned images are missing in {str(path / 'images')!r}, "
+            f"{missing[0]!r} first: add them, or remove their captions."
+        )
+    return [(path / "images" / name, tuple(lines)) for name, lines in sorted(captions.items())]
+
+
+def _coco(path: Path) -> list[_Listing]:
+    try:
+        from torchvision.datasets import CocoCaptions
+    except ImportError as error:
+        raise InputError("COCO captions need a package: run `pip install pycocotools`.") from error
+    listings = []
+    for part in ("train2017", "val2017"):
+        annotations = path / "annotations" / f"captions_{part}.json"
+        if not annotations.is_file() or not (path / part).is_dir():
+            raise InputError(
+                f"{str(path)!r} must hold {part} and annotations/captions_{part}.json of MS-COCO."
+            )
+        try:
+            coco = CocoCaptions(path / part, annotations).coco
+        except ImportError as error:
+            raise InputError("COCO captions need a package: run `pip install pycocotools`.") from error
+        listings.append([
+            (path / part / image["file_name"], tuple(note["caption"] for note in coco.imgToAnns[number]))
+            for number, image in sorted(coco.imgs.items()) if coco.imgToAnns[number]
+        ])  # fmt: skip
+    return listings
+
+
+def _read(part: str, listing: _Listing, n: int | None, size: int, seed: int) -> CaptionSplit:
+    """The first `n` of a listing in the order that the seed decides."""
+    if n is not None and n > len(listing):
+        raise InputError(f"{part}={n}, but there are {len(listing)} captioned {part} images: ask for fewer.")
+    chosen = [listing[i] for i in np.random.default_rng(seed).permutation(len(listing))[:n]]
+    images = torch.empty(len(chosen), 3, size, size, dtype=torch.uint8)
+    for image, (file, _) in zip(images, chosen, strict=True):
+        try:
+            with Image.open(file) as picture:
+                image.copy_(torch.from_numpy(photograph(picture, size)))
+        except UNREADABLE as error:
+            raise InputError(f"the picture {os.fspath(file)!r} cannot be read: replace it.") from error
+    return CaptionSplit(images, tuple(tuple(words_of(line) for line in lines) for _, lines in chosen))
