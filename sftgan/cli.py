@@ -26,6 +26,10 @@ Notebooks = Annotated[
     list[str] | None, typer.Argument(help="files, or names such as 04_dice; all of them when left out")
 ]
 ProfileName = Annotated[str, typer.Option(help="smoke, cpu or paper")]
+survey_app = typer.Typer(
+    no_args_is_help=True, help="Ask people which of two maps they find better (section 6)."
+)
+app.add_typer(survey_app, name="survey")
 Parameters = Annotated[
     list[str] | None,
     typer.Option("-p", metavar="NAME VALUE", help="a notebook's parameter or a field of the profile"),
@@ -77,6 +81,47 @@ def record(
         if result == "executed" and not job.changed:
             keep(job.copy, job.notebook)
     raise typer.Exit(code=1 if "failed" in results else 0)
+
+
+@survey_app.command("build")
+def survey_build(
+    out: Annotated[
+        Path, typer.Argument(help="folder for survey.html, to send around, and key.json, to keep")
+    ],
+    profile: ProfileName = "smoke",
+    questions: Annotated[int, typer.Option(min=1, help="how many")] = 20,
+    task: Annotated[str, typer.Option(help="classification or captioning")] = "classification",
+    first: Annotated[str, typer.Option(help="a method")] = "LSFT",
+    second: Annotated[str, typer.Option(help="the method it is compared with")] = "Grad-CAM",
+    title: Annotated[str, typer.Option(help="heading of the page")] = "Which heat map is better?",
+    parameters: Parameters = None,
+) -> None:
+    """Write a survey of a run's maps as one page that works without a server."""
+    from sftgan import experiments, survey
+    from sftgan.study import Study
+
+    study = Study(profile, **parse(parameters))
+    asked = experiments.questions(study, (first, second), questions, task)
+    survey.build(asked, out, title, study.seed)
+    print(f"{out / 'survey.html'}: send it around; {out / 'key.json'}: keep it for `sftgan survey analyse`")
+
+
+@survey_app.command("analyse")
+def survey_analyse(
+    folder: Annotated[Path, typer.Argument(help="folder with the answers-*.json files")],
+    key: Annotated[Path, typer.Option(help="what `sftgan survey build` wrote beside the page")] = Path(
+        "key.json"
+    ),
+    votes: Annotated[Path | None, typer.Option(help="CSV file for the pooled votes")] = None,
+) -> None:
+    """Check and pool answers: what is wrong with which file, counts by question, tests, agreement."""
+    from sftgan import survey
+
+    pooled = survey.read_answers(folder, survey.read_key(key))
+    for line in survey.report(pooled):
+        print(line)
+    if votes:
+        pooled.votes.to_csv(votes, index=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -210,7 +255,12 @@ def _source(notebook: Path) -> list:
 
 def _package_digest() -> str:
     package = Path(str(resources.files("sftgan")))
-    files = [*package.rglob("*.py"), *package.rglob("*.yaml"), ROOT / "requirements.lock"]
+    files = [
+        *package.rglob("*.py"),
+        *package.rglob("*.yaml"),
+        *package.rglob("*.html"),
+        ROOT / "requirements.lock",
+    ]
     return _digest(*[(file.name, file.read_text()) for file in sorted(files) if file.exists()])
 
 
