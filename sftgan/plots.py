@@ -15,6 +15,7 @@ from torch import Tensor
 MAP_COLOURS = "inferno"  # perceptually uniform, unlike the paper's JET: equal steps look equal
 METHOD_COLOURS = {
     "LSFT": "#0072b2", "GSFT": "#d55e00", "Grad-CAM": "#009e73",
+    "Saliency": "#7f3c8d", "SmoothGrad": "#a5aa99", "Grad-CAM++": "#66a61e", "Score-CAM": "#1b7837",
     "all ones": "#999999", "luminance": "#b8a100", "mean map": "#cc79a7", "last CGMA": "#56b4e9",
 }  # fmt: skip
 
@@ -28,8 +29,13 @@ def map_grid(
     row_titles: Sequence[str],
     column_titles: Sequence[str],
     cell: float = 0.8,
+    scale: bool = True,
+    texts: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
-    """A grid of images (3, H, W) in [0, 1], shown as they are, and maps (H, W) in [0, 1], shown as heat maps."""
+    """A grid of images (3, H, W) in [0, 1], shown as they are, and maps (H, W) in [0, 1], shown as heat maps.
+
+    scale: whether the heat maps' colour bar stands beside them. texts: a few characters below each picture.
+    """
     figure, axes = plt.subplots(
         len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 1.9, cell * len(rows) + 0.5), squeeze=False
     )
@@ -42,12 +48,16 @@ def map_grid(
                 axis.imshow(picture.numpy(), vmin=0, vmax=1, cmap=MAP_COLOURS)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
+            if texts:
+                axis.set_xlabel(texts[i][j], fontsize=8)
             if i == 0:
                 axis.set_title(column_titles[j], fontsize=9)
         axes[i, 0].set_ylabel(row_titles[i], rotation=0, ha="right", va="center", fontsize=9)
-    scale = ScalarMappable(Normalize(0, 1), MAP_COLOURS)
+    if not scale:
+        return figure
+    colours = ScalarMappable(Normalize(0, 1), MAP_COLOURS)
     bar = figure.colorbar(
-        scale, ax=axes, shrink=min(1, 2.2 / len(rows)), fraction=0.03, pad=0.02, ticks=[0, 0.5, 1]
+        colours, ax=axes, shrink=min(1, 2.2 / len(rows)), fraction=0.03, pad=0.02, ticks=[0, 0.5, 1]
     )
     bar.ax.tick_params(labelsize=8)
     return figure
@@ -61,6 +71,7 @@ def intervals(
     colours: Mapping[str, str] = METHOD_COLOURS,
     reference: tuple[float, str] | None = None,
     limits: tuple[float, float] = (-0.03, 1.03),
+    width: float = 3.1,
 ) -> Figure:
     """Points `mean` with bars from `low` to `high`, one line for each value of `y`; `panel` makes columns.
 
@@ -69,7 +80,11 @@ def intervals(
     panels = [None] if panel is None else list(dict.fromkeys(frame[panel]))
     names = list(dict.fromkeys(frame[y]))
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.1 * len(panels) + 1.4, 0.33 * len(names) + 1.3), sharey=True, squeeze=False
+        1,
+        len(panels),
+        figsize=(width * len(panels) + 1.4, 0.33 * len(names) + 1.5),
+        sharey=True,
+        squeeze=False,
     )
     for axis, value in zip(axes[0], panels, strict=True):
         part = frame if panel is None else frame[frame[panel] == value]
@@ -195,4 +210,111 @@ def dead_layers(shares: Mapping[str, Tensor]) -> Figure:
         axis.xaxis.label.set_fontsize(10)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("share of images")
+    return figure
+
+
+def curves(
+    frame: pd.DataFrame, x: str, y: str, panel: str, x_title: str, y_title: str, hue: str = "method"
+) -> Figure:
+    """Mean of `y` by `x` with 95 % bootstrap bands, one line for each `hue`, one panel for each `panel`."""
+    panels = list(dict.fromkeys(frame[panel]))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.3 * len(panels) + 0.8, 3.1), sharey=True, squeeze=False
+    )
+    names = list(dict.fromkeys(frame[hue]))
+    colours = {
+        name: METHOD_COLOURS.get(name, c)
+        for name, c in zip(names, sns.color_palette(n_colors=len(names)), strict=True)
+    }
+    for axis, value in zip(axes[0], panels, strict=True):
+        part = frame[frame[panel] == value]
+        sns.lineplot(
+            part,
+            x=x,
+            y=y,
+            hue=hue,
+            style=hue,
+            markers=True,
+            dashes=False,
+            palette=colours,
+            seed=0,
+            n_boot=500,
+            ax=axis,
+        )
+        axis.set(xlabel=x_title, ylabel=y_title, title=value)
+        axis.title.set_fontsize(10)
+        axis.get_legend().remove()
+    figure.legend(
+        *axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False
+    )
+    return figure
+
+
+def relevance_profiles(
+    profiles: Mapping[str, Mapping[str, Sequence[float]]], y_title: str, columns: int = 3
+) -> Figure:
+    """Values by CGMA, one panel for each key, one line for each key of its values."""
+    lines = -(-len(profiles) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.1 * columns + 0.6, 2.5 * lines + 0.3), sharey=True, squeeze=False
+    )
+    for axis in axes.flat[len(profiles) :]:
+        axis.set_axis_off()
+    for axis, (title, rows) in zip(axes.flat, profiles.items(), strict=False):
+        for name, values in rows.items():
+            axis.plot(range(len(values)), values, "o-", ms=4, lw=1.5, label=name)
+        axis.set(xlabel="CGMA", title=title)
+        axis.title.set_fontsize(10)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend(fontsize=8)
+    axes[0, 0].set_ylim(bottom=0)  # shared by all, and last, as it ends the scaling
+    for line in axes:
+        line[0].set_ylabel(y_title)
+    return figure
+
+
+def against_area(frame: pd.DataFrame, y: str, y_title: str, panel: str) -> Figure:
+    """One point for each `method`: its mean `area` and `y`, one panel for each `panel`."""
+    panels = list(dict.fromkeys(frame[panel]))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.8 * len(panels), 3.2), sharey=True, squeeze=False)
+    for axis, value in zip(axes[0], panels, strict=True):
+        for _, row in frame[frame[panel] == value].iterrows():
+            axis.plot(row["area"], row[y], "o", ms=8, color=METHOD_COLOURS.get(row["method"], "black"))
+            axis.annotate(
+                row["method"], (row["area"], row[y]), (5, 5), textcoords="offset points", fontsize=8
+            )
+        axis.set(xlabel="mean of the map (area)", title=value, xlim=(0, 1.25))
+        axis.title.set_fontsize(10)
+    axes[0, 0].set_ylabel(y_title)
+    return figure
+
+
+def counts(frame: pd.DataFrame, group: str, parts: Sequence[str]) -> Figure:
+    """Stacked horizontal bars: one row for each `group`, one segment for each column in `parts`, labelled."""
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(frame) + 1.2))
+    left = np.zeros(len(frame))
+    for part in parts:
+        values = frame[part].to_numpy(dtype=float)
+        colour = METHOD_COLOURS.get(part, "#808080")
+        bars = axis.barh(frame[group].astype(str), values, left=left, color=colour, label=part, height=0.75)
+        axis.bar_label(
+            bars, [f"{v:g}" if v else "" for v in values], label_type="center", color="white", fontsize=8
+        )
+        left += values
+    axis.invert_yaxis()
+    axis.grid(False)
+    axis.set(xlim=(0, left.max()))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=len(parts), frameon=False)
+    return figure
+
+
+def power_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """Power of a test by the true share of preferences: frames with `share` and `power`, one line for each key."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.2))
+    for name, frame in curves.items():
+        axis.plot(frame["share"], frame["power"], lw=2, label=name)
+    axis.axhline(0.8, color="black", ls=":", lw=1)
+    axis.set(xlabel="true share of questions won", ylabel="chance of a significant result", ylim=(0, 1.02))
+    axis.legend(fontsize=9)
     return figure

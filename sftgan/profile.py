@@ -6,7 +6,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from sftgan.classifiers import ARCHITECTURES
+from sftgan.architectures import ARCHITECTURES
 from sftgan.data import REGISTRY
 from sftgan.errors import InputError, check_name
 
@@ -33,7 +33,31 @@ class CNNRecipe(_Strict):
     lr: PositiveFloat
     one_cycle: bool = True
     batch: PositiveInt = 32
+    epochs: NonNegativeInt
+    head_epochs: NonNegativeInt = 0
+
+
+class ExtraPair(DataSource):
+    """A data set and a CNN beside those that the GANs are trained on."""
+
+    dataset: str
+    arch: str
+    cnn: CNNRecipe
+    size: PositiveInt | None = Field(None, description="side of its images, pixels; default: the profile's")
+    pretrained: bool | None = Field(None, description="from ImageNet weights; default: as the profile says")
+
+
+class Captions(_Strict):
+    """Where captioned images come from, and how the captioning model is fitted (4.3.7)."""
+
+    source: Literal["embedded", "folder", "torchvision"]
+    folder: str | None = Field(None, description="name below SFTGAN_DATA")
+    train: PositiveInt | None = Field(None, description="training images; null: all")
+    test: PositiveInt | None = Field(None, description="test images; null: all")
+    encoder: tuple[str, str] = Field(description="the (data set, CNN) whose weights the encoder begins with")
     epochs: PositiveInt
+    batch: PositiveInt = 32
+    lr: PositiveFloat = 3e-3
 
 
 class Profile(_Strict):
@@ -41,9 +65,16 @@ class Profile(_Strict):
 
     name: str
     purpose: str = Field(description="one sentence for the status page")
-    datasets: dict[str, DataSource] = Field(
-        min_length=1, description="data sets of the similar strategy (4.1.1)"
+    similar: dict[str, DataSource] = Field(
+        min_length=1, description="data sets of the first strategy: similar semantics (4.1.1)"
     )
+    dissimilar: dict[str, DataSource] = Field(
+        min_length=1, description="data sets of the second strategy: dissimilar semantics (4.1.1)"
+    )
+    extra: tuple[ExtraPair, ...] = Field(
+        (), description="pairs that no GAN is trained on: unseen (4.3.4, 4.3.5), overfitted (4.3.6)"
+    )
+    captions: Captions = Field(description="captioned images and the model that captions (4.3.7)")
     size: PositiveInt = Field(description="side of the images that the CNNs see, pixels")
     cnn_width: float = Field(gt=0, le=1, description="share of the CNNs' channels that is kept")
     last_map: PositiveInt = Field(
@@ -99,10 +130,20 @@ def load_profile(name: str, **overrides: Any) -> Profile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"profile {name}, field {where}: {first['msg']}, got {first['input']!r}.") from None
-    for dataset in profile.datasets:
+    for dataset in (*profile.similar, *profile.dissimilar, *(pair.dataset for pair in profile.extra)):
         check_name(dataset, REGISTRY, "data set")
-    for arch in profile.cnns:
+    both = sorted(set(profile.similar) & set(profile.dissimilar))
+    if both:
+        raise InputError(f"profile {name}: {both[0]!r} is in both strategies, give it to one of them.")
+    archs = (*profile.cnns, *(pair.arch for pair in profile.extra))
+    for arch in archs:
         check_name(arch, ARCHITECTURES, "architecture")
+    smallest = min(archs, key=ARCHITECTURES.get)
+    if profile.eta > ARCHITECTURES[smallest]:
+        raise InputError(
+            f"profile {name}: eta is {profile.eta}, but {smallest} has {ARCHITECTURES[smallest]} convolutions: "
+            f"choose at most {ARCHITECTURES[smallest]}."
+        )
     if profile.pretrained and profile.cnn_width != 1:
         raise InputError(f"profile {name}: pretrained weights need cnn_width 1, got {profile.cnn_width}.")
     return profile

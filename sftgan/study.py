@@ -1,9 +1,10 @@
-"""From a profile and a seed to results: the stages that the notebooks share."""
+"""From a profile and a seed to results: what the notebooks ask for, computed when first asked."""
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,113 +12,48 @@ from typing import Any
 import joblib
 import matplotlib.figure
 import pandas as pd
-import torch
-from scipy.stats import binomtest
 from torch import Tensor
-from torch.nn import functional as F
 
 from sftgan import data
-from sftgan.baselines import CONTROLS, controls
-from sftgan.cache import Config, Runtime, Stage
-from sftgan.cgma import cgma, positions
-from sftgan.classifiers import Fitted, Recipe, build, build_pretrained, fit, predict
+from sftgan.cache import Config, Runtime
+from sftgan.captioning import FittedCaptioner
+from sftgan.captions import CaptionData
+from sftgan.classifiers import Fitted
 from sftgan.data import ImageData, Split
 from sftgan.errors import InputError, check_name
-from sftgan.gradcam import layer_cams
-from sftgan.metrics import binarise, confusion, correlation, dice
-from sftgan.networks import count_parameters
-from sftgan.profile import FIELDS, DataSource, Profile, load_profile
+from sftgan.profile import FIELDS, Captions, CNNRecipe, DataSource, Profile, load_profile
 from sftgan.provenance import provenance
-from sftgan.training import Examples, GANRecipe, TrainedGAN, generate, train_gan
+from sftgan.registry import REGISTRY
+from sftgan.stages import (
+    CAPTION_DATA,
+    CAPTIONER,
+    CLASSIFIER,
+    COMPARED,
+    EXPLAINED,
+    GAN,
+    IMAGE_DATA,
+    MAPS,
+    Explained,
+)
+from sftgan.training import GANRecipe, TrainedGAN
 
-METHODS = ("LSFT", "GSFT", "Grad-CAM", *CONTROLS)
-TRUTHS = ("strokes", "Grad-CAM")
+warnings.filterwarnings("ignore", message="IProgress not found")  # timm imports tqdm.auto; no bar is wanted
 
-
-@dataclass(frozen=True)
-class Explained:
-    """The examples that one CNN gives: images, CGMAs and target maps, at the GANs' size.
-
-    labels, predictions: int64 (n,). masks: bool (n, H, W), the strokes, or None. dead: float (N,), the share of
-    images for which a layer's Grad-CAM has no contrast.
-    """
-
-    examples: Examples
-    labels: Tensor
-    predictions: Tensor
-    masks: Tensor | None
-    dead: Tensor
-
-
-def _image_data(config: Config, runtime: Runtime, checkpoint: Path) -> ImageData:
-    return data.load(**config["load"])
-
-
-def _classifier(config: Config, runtime: Runtime, checkpoint: Path) -> Fitted:
-    images = IMAGE_DATA(config["data"], runtime)
-    with torch.random.fork_rng():
-        torch.manual_seed(config["seed"])
-        if config["pretrained"]:
-            model = build_pretrained(config["arch"], len(images.classes))
-        else:
-            model = build(config["arch"], len(images.classes), **config["shape"])
-    device = torch.device("cuda" if runtime.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-    fitted = fit(model, images, Recipe(**config["recipe"]), config["seed"], checkpoint, device)
-    fitted.model.cpu()
-    return fitted
-
-
-def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
-    model = CLASSIFIER(config["cnn"], runtime).model
-    split = IMAGE_DATA(config["cnn"]["data"], runtime).chosen(**config["images"])
-    size = config["size"]
-    conditions, targets, dead = [], [], []
-    for index in torch.arange(len(split)).split(64):
-        cams = layer_cams(model, split.batch(index), tap=config["tap"], size=size)
-        conditions.append(cgma(cams.maps, config["eta"], config["rounding"]))
-        targets.append(cams.maps[:, -1])
-        dead.append(cams.dead)
-    pictures = F.interpolate(split.batch(), (size, size), mode="bilinear", antialias=True).clamp(0, 1)
-    masks = split.masks
-    if masks is not None:
-        masks = (
-            F.interpolate(masks[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0] > 0.5
-        )
-    return Explained(
-        Examples(pictures, torch.cat(conditions), torch.cat(targets)),
-        split.labels,
-        predict(model, split).argmax(1),
-        masks,
-        torch.cat(dead).float().mean(0),
-    )
-
-
-def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:
-    train, watched = (
-        Examples.concatenate([EXPLAINED(c, runtime).examples for c in config[part]])
-        for part in ("train", "watched")
-    )
-    recipe = GANRecipe(**config["recipe"])
-    return train_gan(train, watched, recipe, config["seed"], checkpoint, runtime.accelerator)
-
-
-IMAGE_DATA = Stage(_image_data, "data")
-CLASSIFIER = Stage(_classifier, "classifiers", after=[IMAGE_DATA])
-EXPLAINED = Stage(_explained, "gradcam", "cgma", after=[CLASSIFIER])
-GAN = Stage(_gan, "training", after=[EXPLAINED])
+STRATEGIES = ("similar", "dissimilar")
 
 
 class Study:
     """The experiments of one profile and one seed. Everything is computed when first asked for, and remembered.
 
-    `dataset` and `arch` select one data set and one CNN for what is shown; training always takes all of them,
-    as the paper does. Any field of the profile can be overridden: `Study("smoke", eta=4)`.
+    `strategy`, `dataset` and `arch` select what is shown; a GAN is always trained on all pairs of its strategy,
+    as in the paper. Any field of the profile can be overridden: `Study("smoke", eta=4)`.
     """
 
     def __init__(
         self,
         profile: str = "smoke",
         seed: int = 0,
+        strategy: str | None = None,
         dataset: str | None = None,
         arch: str | None = None,
         **overrides: Any,
@@ -128,18 +64,23 @@ class Study:
             raise InputError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
         self.seed = seed
         p = self.profile
-        self.datasets = list(p.datasets) if dataset is None else [check_name(dataset, p.datasets, "data set")]
+        self.of_strategy = {"similar": tuple(p.similar), "dissimilar": tuple(p.dissimilar)}
+        both = STRATEGIES if strategy is None else [check_name(strategy, STRATEGIES, "strategy")]
+        self.datasets = [name for s in both for name in self.of_strategy[s]]
+        if dataset is not None:
+            self.datasets = [check_name(dataset, self.datasets, "data set")]
         self.archs = list(p.cnns) if arch is None else [check_name(arch, p.cnns, "architecture")]
         self.runtime = Runtime(p.accelerator, p.threads, p.workers)
         self.runtime.pin()
-        self._gans: dict[str, TrainedGAN] = {}
+        self._gans: dict[tuple[str, str], TrainedGAN] = {}
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any], *own: str) -> "Study":
         """The study that a notebook's parameters ask for; call it first, with `globals()`.
 
-        `own` names the parameters that this notebook has beside profile, seed, dataset, arch and the profile's
-        fields. papermill only warns of an unknown parameter; here it is refused, with the nearest valid name.
+        `own` names the parameters that this notebook has beside profile, seed, strategy, dataset, arch and the
+        profile's fields. papermill only warns of an unknown parameter; here it is refused, with the nearest valid
+        name.
         """
         given = {
             name: value
@@ -150,7 +91,7 @@ class Study:
             and not isinstance(value, ModuleType)
             and not callable(value)
         }
-        known = ["profile", "seed", "dataset", "arch", *own]
+        known = ["profile", "seed", "strategy", "dataset", "arch", *own]
         before = [value for value in given.values() if isinstance(value, Study)]
         if before:  # the cell is run again: what the notebook made since is not a parameter
             given = {n: v for n, v in given.items() if n in known or n in before[0].overrides}
@@ -158,21 +99,37 @@ class Study:
             check_name(name, [*known, *FIELDS], "parameter")
         return cls(**{n: v for n, v in given.items() if n not in own})
 
+    def strategy(self, dataset: str) -> str:
+        """The strategy whose GANs are trained on a data set."""
+        names = {name: strategy for strategy in STRATEGIES for name in self.of_strategy[strategy]}
+        return names[check_name(dataset, names, "data set")]
+
     def pairs(self) -> list[tuple[str, str]]:
-        """The selected (data set, CNN) pairs."""
+        """The selected (data set, CNN) pairs that GANs are trained on."""
         return [(dataset, arch) for dataset in self.datasets for arch in self.archs]
 
-    def all_pairs(self, datasets: Iterable[str] | None = None) -> list[tuple[str, str]]:
-        """All (data set, CNN) pairs of the profile, or of some of its data sets."""
-        return [(d, a) for d in datasets or self.profile.datasets for a in self.profile.cnns]
+    def all_pairs(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
+        """All pairs of some data sets."""
+        return [(dataset, arch) for dataset in datasets for arch in self.profile.cnns]
 
-    def image_data(self, dataset: str) -> ImageData:
-        """One data set of the profile, at the CNNs' size."""
-        return IMAGE_DATA(self._data_config(dataset), self.runtime)
+    def unseen(self) -> list[tuple[str, str]]:
+        """The pairs that no GAN of the dissimilar strategy is trained on (4.3.4)."""
+        return [
+            (pair.dataset, pair.arch)
+            for pair in self.profile.extra
+            if REGISTRY[pair.dataset].semantics != "overfitted"
+        ]
 
-    def classes(self, dataset: str) -> tuple[list[int], list[int]]:
-        """Class indices that the GANs see, and those held out from them."""
-        return data.class_split(self.image_data(dataset).classes, self.profile.held_out, self.seed)
+    def image_data(self, dataset: str, arch: str | None = None) -> ImageData:
+        """One data set of the profile, at the size of the CNN's images."""
+        return IMAGE_DATA(self._data_config(dataset, arch), self.runtime)
+
+    def classes(self, dataset: str, arch: str | None = None) -> tuple[list[int], list[int]]:
+        """Class indices that the GANs see, and those held out from them: all, where no GAN sees the data set."""
+        names = self.image_data(dataset, arch).classes
+        if not any(dataset in datasets for datasets in self.of_strategy.values()):
+            return list(range(len(names))), list(range(len(names)))
+        return data.class_split(names, self.profile.held_out, self.seed)
 
     def classifiers(self, pairs: Sequence[tuple[str, str]] | None = None) -> dict[tuple[str, str], Fitted]:
         """The fitted CNNs of some pairs; None: the selected ones."""
@@ -180,117 +137,103 @@ class Study:
         fitted = CLASSIFIER.all([self._cnn_config(*pair) for pair in pairs], self.runtime)
         return dict(zip(pairs, fitted, strict=True))
 
-    def explained(self, dataset: str, arch: str, part: str) -> Explained:
+    def explained(self, dataset: str, arch: str, part: str, cnn_of: str | None = None) -> Explained:
         """CGMAs and targets of one pair: part "train" is of seen classes, "test" of held-out ones.
 
-        "watched" is the beginning of "test", on which the training shows its progress.
+        "watched" is the beginning of "test", on which the training shows its progress. `cnn_of` is the data set
+        that the CNN was fitted to, where it is another one.
         """
-        return EXPLAINED(self._explained_config(dataset, arch, part), self.runtime)
+        return EXPLAINED(self._explained_config(dataset, arch, part, cnn_of), self.runtime)
 
-    def chosen(self, dataset: str, part: str) -> Split:
-        """The images behind `explained`, in the same order, at the CNNs' size."""
-        return self.image_data(dataset).chosen(**self._images_config(dataset, part))
+    def chosen(self, dataset: str, arch: str, part: str) -> Split:
+        """The images behind `explained`, in the same order, at the CNN's size."""
+        return self.image_data(dataset, arch).chosen(**self._images_config(dataset, arch, part))
 
-    def gans(self, kinds: Sequence[str] = ("lsft", "gsft")) -> dict[str, TrainedGAN]:
-        """The GANs trained on all pairs."""
-        missing = [kind for kind in kinds if kind not in self._gans]
+    def gans(self, strategy: str, kinds: Sequence[str] = ("lsft", "gsft")) -> dict[str, TrainedGAN]:
+        """The GANs trained on all pairs of a strategy."""
+        check_name(strategy, STRATEGIES, "strategy")
+        missing = [kind for kind in kinds if (strategy, kind) not in self._gans]
         if missing:
-            self._prepare()
-            trained = GAN.all([self._gan_config(kind) for kind in missing], self.runtime)
-            self._gans |= zip(missing, trained, strict=True)
-        return {kind: self._gans[kind] for kind in kinds}
+            self.prepare(strategy)
+            configs = [self._gan_config(kind, self.of_strategy[strategy]) for kind in missing]
+            trained = GAN.all(configs, self.runtime)
+            self._gans |= zip([(strategy, kind) for kind in missing], trained, strict=True)
+        return {kind: self._gans[strategy, kind] for kind in kinds}
 
     def gan_on(self, dataset: str, kind: str = "lsft") -> TrainedGAN:
-        """A GAN trained on the pairs of one data set only (paper, 4.3.3)."""
-        self._prepare()
+        """A GAN trained on the pairs of one data set only (paper, 4.3.3), watched on all of its strategy."""
+        self.prepare(self.strategy(dataset))
         return GAN(self._gan_config(kind, [dataset]), self.runtime)
 
-    def maps(self, dataset: str, arch: str) -> dict[str, Tensor]:
-        """Maps (n, H, W) in [0, 1] of every method in `METHODS`, for the pair's test examples."""
-        test = self.explained(dataset, arch, "test").examples
-        train = self.explained(dataset, arch, "train").examples
-        gans = {kind.upper(): generate(gan.generator, test) for kind, gan in self.gans().items()}
-        return gans | {"Grad-CAM": test.targets} | controls(test, train)
+    def case(self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None) -> Config:
+        """What decides the maps of one pair: its test and training examples, and the GANs of a strategy.
 
-    def scores(self, threshold: int = 127) -> pd.DataFrame:
-        """One row per selected pair, method, ground truth and image: tp, tn, fp, fn in pixels, Dice.
-
-        Where strokes are not known, as on photographs, the binarised Grad-CAM is the only ground truth.
+        strategy: None for the data set's own.
         """
-        frames = []
-        for dataset, arch in self.pairs():
-            explained = self.explained(dataset, arch, "test")
-            truths = {"Grad-CAM": binarise(explained.examples.targets, threshold)}
-            if explained.masks is not None:
-                truths = {"strokes": explained.masks} | truths
-            for method, maps in self.maps(dataset, arch).items():
-                foreground = binarise(maps, threshold)
-                for truth, mask in truths.items():
-                    columns = confusion(foreground, mask) | {"dice": dice(foreground, mask)}
-                    frame = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
-                    where = {"dataset": dataset, "arch": arch, "method": method, "truth": truth}
-                    frames.append(
-                        frame.assign(**where, image=range(len(frame)), label=explained.labels.numpy())
-                    )
-        scores = pd.concat(frames, ignore_index=True).assign(profile=self.profile.name, seed=self.seed)
-        sources = {name: source.source for name, source in self.profile.datasets.items()}
-        return scores.assign(data=scores["dataset"].map(self.labels()), source=scores["dataset"].map(sources))
+        strategy = strategy or self.strategy(dataset)
+        return {
+            "title": f"{arch} on {dataset}, {strategy} strategy",
+            "test": self._explained_config(dataset, arch, "test", cnn_of),
+            "train": self._explained_config(dataset, arch, "train", cnn_of),
+            "gans": self.gan_configs(strategy),
+        }
 
-    def correlations_with_last(self, dataset: str) -> pd.DataFrame:
-        """How much of the last layer's Grad-CAM is in earlier maps, for every CNN of the profile.
+    def gan_configs(self, strategy: str) -> dict[str, Config]:
+        """What decides LSFT and GSFT of a strategy, which are trained now if need be."""
+        self.gans(strategy)
+        return {kind: self._gan_config(kind, self.of_strategy[strategy]) for kind in ("lsft", "gsft")}
 
-        One row per CNN, position, image and kind ("single layer" or "average"): Pearson correlation over pixels.
-        """
-        p, frames = self.profile, []
-        images = self.chosen(dataset, "test").batch()
-        for (_, arch), fitted in self.classifiers(self.all_pairs([dataset])).items():
-            maps = layer_cams(fitted.model, images, tap=p.tap, size=p.gan_size).maps
-            ends = positions(maps.shape[1], p.eta, p.rounding)
-            kinds = {"single layer": maps[:, [e - 1 for e in ends]], "average": cgma(maps, p.eta, p.rounding)}
-            for kind, part in kinds.items():
-                r = correlation(part, maps[:, -1:])
-                frame = pd.DataFrame(r.numpy(), columns=range(p.eta)).melt(var_name="K", value_name="r")
-                frames.append(frame.assign(arch=arch, kind=kind, layer=frame["K"].map(dict(enumerate(ends)))))
-        return pd.concat(frames, ignore_index=True)
+    def maps(
+        self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None
+    ) -> dict[str, Tensor]:
+        """Maps (n, H, W) in [0, 1] of every method in `METHODS`, for the pair's test examples; see `case`."""
+        return MAPS(self.case(dataset, arch, strategy, cnn_of), self.runtime)
 
-    def accuracies(self) -> pd.DataFrame:
-        """One row per CNN of the profile: its size and test accuracy with a 95 % Wilson interval."""
-        rows = []
-        for (dataset, arch), fitted in self.classifiers(self.all_pairs()).items():
-            n = int(fitted.confusion.sum())
-            test = binomtest(int(fitted.confusion.trace()), n).proportion_ci(method="wilson")
-            rows.append({
-                "data": self.labels()[dataset],
-                "dataset": dataset,
-                "arch": arch,
-                "parameters": count_parameters(fitted.model),
-                "classes": len(fitted.confusion),
-                "test images": n,
-                "accuracy": fitted.test_accuracy,
-                "low": test.low,
-                "high": test.high,
-            })  # fmt: skip
-        return pd.DataFrame(rows)
+    def compared(
+        self, dataset: str, arch: str, index: Sequence[int], methods: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Maps (n, H, W) in [0, 1] of other methods, see `baselines.maps`, for some of the test examples."""
+        config = {
+            "title": f"{', '.join(methods)}: {arch} on {dataset}",
+            "test": self._explained_config(dataset, arch, "test"),
+            "index": [int(i) for i in index],
+            "methods": list(methods),
+            "seed": self.seed,
+        }
+        return COMPARED(config, self.runtime)
+
+    def captions(self) -> CaptionData:
+        """The captioned images of the profile."""
+        return CAPTION_DATA(self._captions_config(), self.runtime)
+
+    def captioner(self) -> FittedCaptioner:
+        """The captioning model (4.3.7)."""
+        return CAPTIONER(self.captioner_config(), self.runtime)
+
+    def captioner_config(self) -> Config:
+        """What decides the captioning model."""
+        own = self.profile.captions
+        return {
+            "title": "captions",
+            "data": self._captions_config(),
+            "cnn": self._cnn_config(*own.encoder),
+            "fit": {"epochs": own.epochs, "batch": own.batch, "lr": own.lr},
+            "seed": self.seed,
+        }
 
     def previews(self, gan: TrainedGAN, dataset: str, arch: str) -> Tensor:
         """Maps (epochs + 1, n, H, W) of the watched examples of one pair, epoch by epoch; 0 is the untrained net."""
-        sizes = [len(self.explained(*pair, "watched").labels) for pair in self.all_pairs()]
-        return gan.previews.split(sizes, dim=1)[self.all_pairs().index((dataset, arch))]
-
-    def progress(self, gan: TrainedGAN, dataset: str) -> pd.DataFrame:
-        """Learning curve of a GAN on the watched examples of one data set: epoch, step, Dice with Grad-CAM."""
-        overlap = [
-            torch.stack([dice(binarise(maps), truth) for maps in self.previews(gan, dataset, arch)])
-            for arch in self.profile.cnns
-            for truth in [binarise(self.explained(dataset, arch, "watched").examples.targets)]
-        ]
-        return gan.curve[["epoch", "step"]].assign(dice=torch.cat(overlap, dim=1).mean(1).numpy())
+        pairs = self.all_pairs(self.of_strategy[self.strategy(dataset)])
+        sizes = [len(self.explained(*pair, "watched").labels) for pair in pairs]
+        return gan.previews.split(sizes, dim=1)[pairs.index((dataset, arch))]
 
     def data_sources(self) -> list[dict[str, str]]:
         """For each data set of the profile: dataset, source, label (what it is, in words)."""
+        p = self.profile
+        used = p.similar | p.dissimilar | {pair.dataset: pair for pair in p.extra} | {"coco": p.captions}
         return [
-            {"dataset": d, "source": s.source, "label": self.image_data(d).label}
-            for d, s in self.profile.datasets.items()
+            {"dataset": name, "source": s.source, "label": data.label(name, s.source, s.folder)}
+            for name, s in used.items()
         ]
 
     def labels(self) -> dict[str, str]:
@@ -318,51 +261,79 @@ class Study:
             item.savefig(path.with_suffix(".png"), dpi=150, bbox_inches="tight")
         path.with_suffix(".json").write_text(json.dumps(self.provenance(), indent=1) + "\n")
 
-    def _prepare(self) -> None:
-        """Compute what the GANs need, side by side where several processes may run."""
-        pairs = self.all_pairs()
+    def prepare(self, strategy: str) -> None:
+        """Compute what the GANs of a strategy need, side by side where several processes may run."""
+        pairs = self.all_pairs(self.of_strategy[strategy])
         self.classifiers(pairs)
         parts = ("train", "watched", "test")
         EXPLAINED.all([self._explained_config(*pair, part) for pair in pairs for part in parts], self.runtime)
 
-    def _data_config(self, dataset: str) -> Config:
-        source = self.profile.datasets[check_name(dataset, self.profile.datasets, "data set")]
-        load = {"name": dataset, "size": self.profile.size, "seed": self.seed, **source.model_dump()}
+    def _source(self, dataset: str, arch: str | None = None) -> tuple[DataSource, CNNRecipe | None]:
+        """Where the images of a pair come from, and how its CNN is fitted; arch=None: those of a strategy."""
+        p = self.profile
+        strategies = p.similar | p.dissimilar
+        if dataset in strategies and (arch is None or arch in p.cnns):
+            return strategies[dataset], p.cnns.get(arch)
+        extra = {(pair.dataset, pair.arch): pair for pair in p.extra}
+        if arch is None:
+            check_name(dataset, strategies, "data set")
+        if (dataset, arch) not in extra:
+            known = ", ".join(" with ".join(pair) for pair in extra)
+            raise InputError(
+                f"profile {p.name} has no {arch} on {dataset}: beside the strategies it has {known}."
+            )
+        return extra[dataset, arch], extra[dataset, arch].cnn
+
+    def _data_config(self, dataset: str, arch: str | None = None) -> Config:
+        source, _ = self._source(dataset, arch)
+        size = getattr(source, "size", None) or self.profile.size
+        chosen = source.model_dump(include=set(DataSource.model_fields))
+        load = {"name": dataset, "size": size, "seed": self.seed, **chosen}
         return {"title": dataset, "load": load, "files": _fingerprint(dataset, source)}
+
+    def _captions_config(self) -> Config:
+        own = self.profile.captions
+        load = own.model_dump(include={"source", "folder", "train", "test"})
+        load |= {"size": self.profile.size, "seed": self.seed}
+        return {"title": "captions", "load": load, "files": _fingerprint("coco", own)}
 
     def _cnn_config(self, dataset: str, arch: str) -> Config:
         p = self.profile
+        source, recipe = self._source(dataset, arch)
+        config = self._data_config(dataset, arch)
+        pretrained = getattr(source, "pretrained", None)
         return {
             "title": f"{arch} on {dataset}",
-            "data": self._data_config(dataset),
+            "data": config,
             "arch": arch,
-            "shape": {"width": p.cnn_width, "size": p.size, "last_map": p.last_map},
-            "pretrained": p.pretrained,
-            "recipe": p.cnns[arch].model_dump(),
+            "shape": {"width": p.cnn_width, "size": config["load"]["size"], "last_map": p.last_map},
+            "pretrained": p.pretrained if pretrained is None else pretrained,
+            "recipe": recipe.model_dump(),
             "seed": self.seed,
         }
 
-    def _images_config(self, dataset: str, part: str) -> Config:
+    def _images_config(self, dataset: str, arch: str, part: str) -> Config:
         check_name(part, ["train", "test", "watched"], "part")
         p = self.profile
-        seen, held_out = self.classes(dataset)
+        seen, held_out = self.classes(dataset, arch)
         n = {"train": p.gan_train, "test": p.gan_test, "watched": min(p.gan_watched, p.gan_test)}[part]
         training = part == "train"
         return {"train": training, "classes": seen if training else held_out, "n": n, "seed": self.seed}
 
-    def _explained_config(self, dataset: str, arch: str, part: str) -> Config:
+    def _explained_config(self, dataset: str, arch: str, part: str, cnn_of: str | None = None) -> Config:
         p = self.profile
         return {
             "title": f"{arch} on {dataset}, {part}",
-            "cnn": self._cnn_config(dataset, arch),
-            "images": self._images_config(dataset, part),
+            "cnn": self._cnn_config(cnn_of or dataset, arch),
+            "data": self._data_config(dataset, arch),
+            "images": self._images_config(dataset, arch, part),
             "size": p.gan_size,
             "tap": p.tap,
             "eta": p.eta,
             "rounding": p.rounding,
         }
 
-    def _gan_config(self, kind: str, datasets: Iterable[str] | None = None) -> Config:
+    def _gan_config(self, kind: str, datasets: Sequence[str]) -> Config:
         p = self.profile
         recipe = GANRecipe(
             kind,
@@ -374,16 +345,17 @@ class Study:
             p.reconstruction,
             p.reconstruction_weight,
         )
+        watched = self.all_pairs(self.of_strategy[self.strategy(datasets[0])])
         return {
-            "title": f"{kind} on {', '.join(datasets or p.datasets)}",
+            "title": f"{kind} on {', '.join(datasets)}",
             "train": [self._explained_config(*pair, "train") for pair in self.all_pairs(datasets)],
-            "watched": [self._explained_config(*pair, "watched") for pair in self.all_pairs()],
+            "watched": [self._explained_config(*pair, "watched") for pair in watched],
             "recipe": asdict(recipe),
             "seed": self.seed,
         }
 
 
-def _fingerprint(dataset: str, source: DataSource) -> str | None:
+def _fingerprint(dataset: str, source: DataSource | Captions) -> str | None:
     """Digest of the names, sizes and times of the files of a data folder: other files, other results."""
     root = os.environ.get("SFTGAN_DATA")
     if source.source != "folder" or not root:

@@ -1,57 +1,102 @@
 """Views of tidy frames: means with intervals, paired differences, and how they are shown."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from sftgan.errors import check_name
-from sftgan.metrics import bootstrap_ci, paired_ci
+from sftgan.metrics import STATISTICS, bootstrap_ci, statistic_ci
 from sftgan.paper import Ordering, verdict
 
 
-def means(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
+def means(
+    frame: pd.DataFrame, value: str | Sequence[str], by: Sequence[str], statistic: Callable = np.mean
+) -> pd.DataFrame:
     """One row for each group: n, mean, and the 95 % bootstrap interval (low, high) of the mean over images.
 
+    `statistic` of one or more columns, such as `metrics.average_drop` of E and O, may stand for the mean.
     Groups keep their order of appearance.
     """
+    columns = [value] if isinstance(value, str) else list(value)
     rows = []
     for key, group in frame.groupby(list(by), sort=False):
-        low, high = bootstrap_ci(group[value].to_numpy())
-        rows.append([*key, len(group), group[value].mean(), low, high])
+        arrays = [group[column].to_numpy(dtype=float) for column in columns]
+        low, high = statistic_ci(statistic, *arrays)
+        rows.append([*key, len(group), float(statistic(*arrays, axis=-1)), low, high])
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "low", "high"])
 
 
 def differences(
-    frame: pd.DataFrame, value: str, first: str, others: Sequence[str], by: Sequence[str] = ()
+    frame: pd.DataFrame,
+    value: str | Sequence[str],
+    first: str,
+    others: Sequence[str],
+    by: Sequence[str] = (),
+    statistic: Callable = np.mean,
 ) -> pd.DataFrame:
     """`first` minus each of the other methods, over the same images: difference, 95 % interval, verdict.
 
-    The verdict judges the claim that `first` is larger. `by` makes groups, in order of appearance.
+    The verdict judges the claim that `first` is larger. `by` makes groups, in order of appearance. `value` and
+    `statistic` are those of `means`.
     """
     for method in (first, *others):
         check_name(method, frame["method"].unique(), "method")
+    columns = [value] if isinstance(value, str) else list(value)
     index = ["dataset", "arch", "image"]
     rows = []
     for key, group in frame.groupby(list(by), sort=False) if by else [((), frame)]:
-        wide = group.pivot(index=index, columns="method", values=value)
+        wide = group.pivot(index=index, columns="method", values=columns)
         for other in others:
-            difference, low, high = paired_ci(wide[first].to_numpy(), wide[other].to_numpy())
+            arrays = [
+                wide[column][method].to_numpy(dtype=float) for method in (first, other) for column in columns
+            ]
+            low, high = statistic_ci(_minus(statistic), *arrays)
+            difference = float(_minus(statistic)(*arrays, axis=-1))
             rows.append([*key, f"{first} − {other}", len(wide), difference, low, high, verdict(low, high)])
     return pd.DataFrame(rows, columns=[*by, "comparison", "n", "difference", "low", "high", "verdict"])
 
 
+def _minus(statistic: Callable) -> Callable:
+    """The difference of a statistic between the first and the second half of its columns."""
+
+    def difference(*columns: np.ndarray, axis: int) -> np.ndarray:
+        half = len(columns) // 2
+        return statistic(*columns[:half], axis=axis) - statistic(*columns[half:], axis=axis)
+
+    return difference
+
+
+def wins(frame: pd.DataFrame, value: str, methods: Sequence[str], against: str) -> pd.DataFrame:
+    """How often each method's `value` is above that of the method `against`, on the same images.
+
+    One row per method: win, tie and loss in per cent of n images, and the 95 % interval (low, high) of the wins.
+    Ties count for nobody.
+    """
+    wide = frame.pivot(index=["dataset", "arch", "image"], columns="method", values=value)
+    rows = []
+    for method in methods:
+        won, tied = wide[method] > wide[against], wide[method] == wide[against]
+        low, high = bootstrap_ci(100.0 * won.to_numpy())
+        rows.append(
+            [method, len(wide), 100 * won.mean(), low, high, 100 * tied.mean(), 100 * (~won & ~tied).mean()]
+        )
+    return pd.DataFrame(rows, columns=["method", "n", "win", "low", "high", "tie", "loss"])
+
+
 def judge(scores: pd.DataFrame, orderings: Sequence[Ordering]) -> pd.DataFrame:
-    """Judge the paper's orderings by `scores` (see `Study.scores`): one row for each, with interval and verdict."""
+    """Judge the paper's orderings by `scores` (see `experiments`): one row for each, with interval and verdict."""
     rows = []
     for o in orderings:
-        part = scores[scores["truth"] == o.truth]
+        part = scores if o.truth is None else scores[scores["truth"] == o.truth]
         part = part if o.dataset is None else part[part["dataset"] == o.dataset]
         data = ", ".join(part["data"].unique()) if o.dataset else "all"
         row = {"claim": o.claim, "where": o.where, "data here": data}
         if len(part):
-            found = differences(part, o.measure, o.larger, [o.smaller]).iloc[0]
+            columns, statistic = STATISTICS.get(o.measure, (o.measure, np.mean))
+            found = differences(part, columns, o.larger, [o.smaller], statistic=statistic).iloc[0]
             row |= found[["comparison", "n", "difference", "low", "high", "verdict"]].to_dict()
         else:
             row |= {"verdict": "cannot be tested here"}

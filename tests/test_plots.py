@@ -167,7 +167,61 @@ def test_dead_layers():
 
 
 def test_every_method_has_a_colour_of_its_own():
-    from sftgan.study import METHODS
+    from sftgan import baselines, experiments
 
-    assert set(METHODS) == set(plots.METHOD_COLOURS)
-    assert len(set(plots.METHOD_COLOURS.values())) == len(METHODS)
+    methods = {*experiments.METHODS, *baselines.METHODS}
+
+    assert methods == set(plots.METHOD_COLOURS)
+    assert len(set(plots.METHOD_COLOURS.values())) == len(methods)
+
+
+def test_map_grid_has_texts_below_and_may_do_without_a_scale():
+    figure = plots.map_grid([[torch.zeros(4, 4)] * 2], ["a"], ["", ""], scale=False, texts=[["0.5", "word"]])
+    axes = drawn(figure)
+    assert [axis.get_xlabel() for axis in axes] == ["0.5", "word"] and len(figure.axes) == 2
+
+
+def test_curves_are_means_in_panels():
+    frame = pd.DataFrame({
+        "density": [0.1, 0.1, 0.2, 0.2] * 2, "value": [1, 3, 2, 4, 5, 5, 6, 6], "method": "LSFT",
+        "strategy": ["similar"] * 4 + ["dissimilar"] * 4,
+    })  # fmt: skip
+    axes = drawn(plots.curves(frame, "density", "value", "strategy", "noise", "error"))
+    assert [axis.get_title() for axis in axes] == ["similar", "dissimilar"]
+    assert axes[0].lines[0].get_ydata().tolist() == [2, 3] and axes[1].lines[0].get_ydata().tolist() == [5, 6]
+    assert to_hex(axes[0].lines[0].get_color()) == plots.METHOD_COLOURS["LSFT"]
+    assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("noise", "error")
+
+
+def test_relevance_profiles_have_a_line_for_each_row_and_a_panel_for_each_pair():
+    profiles = {f"pair {k}": {"one": [1, 2, 3 * k], "two": [3, 2, 1]} for k in range(4)}
+    axes = [axis for axis in drawn(plots.relevance_profiles(profiles, "relevance")) if axis.get_title()]
+    assert [axis.get_title() for axis in axes] == list(profiles)
+    assert [list(line.get_ydata()) for line in axes[3].lines] == [[1, 2, 9], [3, 2, 1]]
+    assert texts(axes[0].get_legend().get_texts()) == ["one", "two"] and axes[0].get_ylabel() == "relevance"
+    low, high = axes[0].get_ylim()
+    assert low == 0 and high > 9, "no panel's line is cut off"
+
+
+def test_points_against_area_are_named():
+    frame = pd.DataFrame(
+        {"method": ["LSFT", "all ones"], "area": [0.3, 1.0], "win": [40, 90], "strategy": "similar"}
+    )
+    (axis,) = drawn(plots.against_area(frame, "win", "wins", "strategy"))
+    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0.3, 40.0]], [[1.0, 90.0]]]
+    assert texts(axis.texts) == ["LSFT", "all ones"]
+
+
+def test_counts_are_stacked():
+    frame = pd.DataFrame({"task": ["x", "y"], "LSFT": [16, 7], "tie": [1, 0], "Grad-CAM": [3, 3]})
+    (axis,) = drawn(plots.counts(frame, "task", ["LSFT", "tie", "Grad-CAM"]))
+    bars = [(bar.get_x(), bar.get_width()) for bar in axis.patches]
+    assert bars == [(0, 16), (0, 7), (16, 1), (7, 0), (17, 3), (7, 3)]
+    assert texts(axis.texts) == ["16", "7", "1", "", "3", "3"]
+
+
+def test_power_curves():
+    frame = pd.DataFrame({"share": [0.5, 1.0], "power": [0.05, 1.0]})
+    (axis,) = drawn(plots.power_curves({"ten": frame}))
+    assert axis.lines[0].get_xydata().tolist() == [[0.5, 0.05], [1.0, 1.0]]
+    assert texts(axis.get_legend().get_texts()) == ["ten"]

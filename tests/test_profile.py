@@ -5,7 +5,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from sftgan.classifiers import ARCHITECTURES
+from sftgan.architectures import ARCHITECTURES
 from sftgan.errors import InputError
 from sftgan.profile import CNNRecipe, DataSource, Profile, load_profile
 
@@ -21,17 +21,30 @@ def sentence(excinfo) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_profile_loads_and_covers_the_similar_strategy(name):
+def test_every_profile_loads_and_covers_both_strategies(name):
     profile = load_profile(name)
     assert profile.name == name and profile.purpose
-    assert list(profile.datasets) == ["mnist", "emnist", "chinese_mnist"]
-    assert tuple(profile.cnns) == ARCHITECTURES
+    assert list(profile.similar) == ["mnist", "emnist", "chinese_mnist"]
+    assert list(profile.dissimilar) == ["cifar10", "animals10", "food11"]
+    assert list(profile.cnns) == ["vgg16", "resnet50", "mobilenet_v2"]
+    unseen = {
+        ("emnist", "xception"),
+        ("cats_vs_dogs", "inception_v3"),
+        ("instruments", "vgg19"),
+        ("tamil", "vgg16"),
+    }
+    assert unseen <= {(pair.dataset, pair.arch) for pair in profile.extra}
+    assert set(ARCHITECTURES) >= {pair.arch for pair in profile.extra}
     assert (profile.eta, profile.rounding, profile.tap, profile.held_out) == (8, "double", "post", 0.3)
 
 
 def test_the_smoke_profile_downloads_nothing():
-    assert {d.source for d in load_profile("smoke").datasets.values()} == {"embedded"}
-    assert not any(d.download for name in NAMES for d in load_profile(name).datasets.values())
+    def sources(profile):
+        return [*profile.similar.values(), *profile.dissimilar.values(), *profile.extra]
+
+    smoke = load_profile("smoke")
+    assert {d.source for d in sources(smoke)} | {smoke.captions.source} == {"embedded"}
+    assert not any(d.download for name in NAMES for d in sources(load_profile(name)))
     assert not load_profile("smoke").pretrained and not load_profile("cpu").pretrained
 
 
@@ -74,10 +87,10 @@ def test_unknown_names_are_answered_with_the_nearest_one():
         load_profile("smoke", gan_epoch=3)
     embedded = {"source": "embedded"}
     with pytest.raises(InputError, match="unknown data set 'mnits': did you mean 'mnist'"):
-        load_profile("smoke", datasets={"mnits": embedded})
+        load_profile("smoke", similar={"mnits": embedded})
     recipe = {"optimiser": "adam", "lr": 0.1, "epochs": 1}
-    with pytest.raises(InputError, match="unknown architecture 'vgg61': did you mean 'vgg16'"):
-        load_profile("smoke", cnns={"vgg61": recipe})
+    with pytest.raises(InputError, match="unknown architecture 'vgg166': did you mean 'vgg16'"):
+        load_profile("smoke", cnns={"vgg166": recipe})
 
 
 @pytest.mark.parametrize(
@@ -95,9 +108,9 @@ def test_unknown_names_are_answered_with_the_nearest_one():
         ({"rounding": None}, "rounding", "None"),
         ({"reconstruction": "rmse"}, "reconstruction", "'rmse'"),
         ({"threads": -1}, "threads", "-1"),
-        ({"datasets": {"mnist": {"source": "web"}}}, "datasets.mnist.source", "'web'"),
-        ({"datasets": {"mnist": {"source": "embedded", "trian": 5}}}, "datasets.mnist.trian", "5"),
-        ({"datasets": "mnist"}, "datasets", "'mnist'"),
+        ({"similar": {"mnist": {"source": "web"}}}, "similar.mnist.source", "'web'"),
+        ({"similar": {"mnist": {"source": "embedded", "trian": 5}}}, "similar.mnist.trian", "5"),
+        ({"similar": "mnist"}, "similar", "'mnist'"),
         ({"cnns": {"vgg16": {"optimiser": "lion", "lr": 1, "epochs": 1}}}, "cnns.vgg16.optimiser", "'lion'"),
         ({"cnns": {"vgg16": {"optimiser": "sgd", "lr": 1}}}, "cnns.vgg16.epochs", ""),
     ],
@@ -116,7 +129,30 @@ def test_pretrained_weights_do_not_fit_thin_nets():
     assert load_profile("smoke", pretrained=True, cnn_width=1).pretrained
 
 
-@pytest.mark.parametrize("field", ["datasets", "cnns"])
+@pytest.mark.parametrize("field", ["similar", "cnns"])
 def test_a_profile_without_data_sets_or_nets_is_refused(field):
     with pytest.raises(InputError, match=field):
         load_profile("smoke", **{field: {}})
+
+
+def test_eta_is_at_most_the_smallest_number_of_convolutions():
+    assert load_profile("smoke", eta=13).eta == 13
+    with pytest.raises(
+        InputError, match="eta is 14, but vgg16 has 13 convolutions: choose at most 13"
+    ) as excinfo:
+        load_profile("smoke", eta=14)
+    sentence(excinfo)
+
+
+def test_a_data_set_belongs_to_one_strategy():
+    both = {"mnist": {"source": "embedded"}}
+    with pytest.raises(InputError, match="'mnist' is in both strategies, give it to one of them"):
+        load_profile("smoke", dissimilar=both)
+
+
+def test_extra_pairs_are_checked():
+    pair = {"source": "embedded", "cnn": {"optimiser": "adam", "lr": 0.1, "epochs": 1}}
+    with pytest.raises(InputError, match="unknown data set 'tmail': did you mean 'tamil'"):
+        load_profile("smoke", extra=[pair | {"dataset": "tmail", "arch": "vgg16"}])
+    with pytest.raises(InputError, match="unknown architecture 'xceptoin': did you mean 'xception'"):
+        load_profile("smoke", extra=[pair | {"dataset": "tamil", "arch": "xceptoin"}])

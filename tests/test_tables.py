@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sftgan import InputError, tables
+from sftgan import InputError, metrics, tables
 from sftgan.paper import Ordering
 
 
@@ -107,3 +107,44 @@ def test_provenance_is_flattened():
         {"seed": 0, "overrides": {}, "hardware": {"cores": 2, "gpu": None}}
     ).to_html()
     assert "cores 2" in html and "gpu" not in html and "none" in html
+
+
+def confidences(n=60):
+    """Method B keeps more of the confidence than A; C is B on every second image and A on the others."""
+    rng = np.random.default_rng(0)
+    original = rng.uniform(0.5, 1, n)
+    lost = {"A": rng.uniform(0.2, 0.3, n), "B": rng.uniform(0.05, 0.1, n)}
+    lost["C"] = np.where(np.arange(n) % 2, lost["A"], lost["B"])
+    frames = [
+        pd.DataFrame({"E": original, "O": original - part, "method": name, "image": range(n)})
+        for name, part in lost.items()
+    ]
+    return pd.concat(frames, ignore_index=True).assign(dataset="d", arch="a", data="D")
+
+
+def test_a_statistic_may_stand_for_the_mean():
+    frame = confidences()
+    found = tables.means(frame, ["E", "O"], ["method"], metrics.average_drop).set_index("method")
+    part = frame[frame["method"] == "A"]
+    assert found.loc["A", "mean"] == pytest.approx(100 * (part["E"] - part["O"]).sum() / part["E"].sum())
+    assert found.loc["A", "low"] < found.loc["A", "mean"] < found.loc["A", "high"]
+    gap = tables.differences(frame, ["E", "O"], "A", ["B"], statistic=metrics.average_drop).iloc[0]
+    assert gap["difference"] == pytest.approx(found.loc["A", "mean"] - found.loc["B", "mean"])
+    assert gap["verdict"] == "holds" and gap["low"] < gap["difference"] < gap["high"]
+
+
+def test_orderings_of_statistics_are_judged():
+    orderings = [
+        Ordering("B drops less", "Table 3", "average drop", "A", "B"),
+        Ordering("B rises more", "Table 3", "average increase", "B", "A"),
+    ]
+    found = tables.judge(confidences(), orderings)
+    assert found["verdict"].tolist() == ["holds", "does not hold"], "nothing rises"
+
+
+def test_wins_count_ties_for_nobody():
+    found = tables.wins(confidences(), "O", ["B", "C", "A"], against="A").set_index("method")
+    assert found.loc["B", ["win", "tie", "loss"]].tolist() == [100, 0, 0]
+    assert found.loc["C", ["win", "tie", "loss"]].tolist() == [50, 50, 0]
+    assert found.loc["A", ["win", "tie", "loss"]].tolist() == [0, 100, 0]
+    assert found.loc["C", "low"] < 50 < found.loc["C", "high"]
