@@ -50,6 +50,8 @@ def test_every_import_of_the_package_is_a_declared_dependency():
         "nbclient",
         "nbformat",
         "kagglehub",
+        "sacrebleu",
+        "statsmodels",
     }  # imported where used, with a sentence if missing
     owners = packages_distributions()
     for module in sorted((ROOT / "sftgan").glob("*.py")):
@@ -79,7 +81,7 @@ def test_the_lock_satisfies_every_dependency(machine):
             assert name not in pins, f"{name} is pinned twice on {machine}"
             pins[name] = next(iter(pin.specifier)).version
     extras = PROJECT["optional-dependencies"]
-    for text in [*PROJECT["dependencies"], *extras["book"], *extras["test"]]:
+    for text in [*PROJECT["dependencies"], *extras["book"], *extras["test"], *extras["imagenet"]]:
         wanted = Requirement(text)
         assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)], prereleases=True), text
     cuda = [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton"))]
