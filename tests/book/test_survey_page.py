@@ -1,0 +1,129 @@
+"""The survey in a browser: answered to the end by keyboard, and its file analysed."""
+
+import json
+
+import pytest
+import torch
+
+from sftgan import survey
+from sftgan.survey import Question
+
+N = 4
+
+
+@pytest.fixture
+def built(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    asked = [
+        Question(
+            torch.rand(3, 16, 16, generator=rng), f"class {i}",
+            {method: torch.rand(16, 16, generator=rng) for method in ("LSFT", "Grad-CAM")},
+        )
+        for i in range(N)
+    ]  # fmt: skip
+    survey.build(asked, tmp_path, "Which heat map is better?")
+    return tmp_path
+
+
+@pytest.fixture
+def begun(built, page):
+    page.goto((built / "survey.html").as_uri())
+    page.keyboard.press("Enter")  # the button "Begin" has the focus
+    return page
+
+
+def heading(page):
+    return page.locator("main p").first.inner_text()
+
+
+def saved(page, folder):
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")  # the button "Save my answers" has the focus
+    folder.mkdir(exist_ok=True)
+    assert download.value.suggested_filename.startswith("answers-")
+    download.value.save_as(folder / download.value.suggested_filename)
+    return json.loads((folder / download.value.suggested_filename).read_text())
+
+
+@pytest.mark.parametrize(
+    "keys", [("1", "2", "0", "1"), ("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft")]
+)
+def test_by_keyboard_from_the_first_to_the_last_question(built, begun, keys):
+    for k, press in enumerate(keys):
+        assert heading(begun) == f"Question {k + 1} of {N}"
+        begun.keyboard.press(press)
+    assert begun.locator("#answers").input_value().startswith("{")
+    given = saved(begun, built / "answers")
+    chosen = [a["choice"] for a in given["answers"]]
+    assert chosen == [
+        given["answers"][0]["left"],
+        given["answers"][1]["right"],
+        "tie",
+        given["answers"][3]["left"],
+    ]
+    assert given["complete"] and json.loads(begun.locator("#answers").input_value()) == given
+
+    key = survey.read_key(built / "key.json")
+    pooled = survey.read_answers(built / "answers", key)
+    assert pooled.problems.empty and pooled.simulated == 0
+    votes = pooled.votes.set_index("question")
+    for a in given["answers"]:
+        expected = "tie" if a["choice"] == "tie" else key["questions"][a["question"]][a["choice"]]
+        assert votes.loc[a["question"], "choice"] == expected
+    found = survey.analyse(pooled)
+    assert found.questions[
+        ["LSFT", "tie", "Grad-CAM"]
+    ].to_numpy().sum() == N and found.left.share == pytest.approx(2 / 3)
+
+
+def test_one_can_go_back_and_change_an_answer(built, begun):
+    begun.keyboard.press("1")
+    begun.keyboard.press("2")
+    begun.keyboard.press("Backspace")
+    assert heading(begun) == f"Question 2 of {N}"
+    assert begun.locator("#right").get_attribute("aria-pressed") == "true", "the answer given is shown"
+    begun.keyboard.press("0")
+    begun.keyboard.press("1")
+    begun.keyboard.press("1")
+    given = saved(begun, built / "answers")
+    assert len(given["answers"]) == N and given["answers"][1]["choice"] == "tie"
+
+
+def test_buttons_work_with_tab_and_enter(begun):
+    begun.locator("#right").focus()
+    begun.keyboard.press("Enter")
+    assert heading(begun) == f"Question 2 of {N}"
+    begun.get_by_role("button", name="equally good").click()
+    assert heading(begun) == f"Question 3 of {N}"
+
+
+def test_partial_answers_can_be_saved_and_are_told_apart(built, begun):
+    begun.keyboard.press("1")
+    begun.get_by_role("button", name="Save what I have").click()
+    given = saved(begun, built / "answers")
+    assert not given["complete"] and len(given["answers"]) == 1
+    pooled = survey.read_answers(built / "answers", survey.read_key(built / "key.json"))
+    assert pooled.problems["what"].tolist() == [f"partial: {N - 1} of {N} questions are open"]
+
+
+def test_the_order_differs_from_person_to_person_and_no_method_is_named(built, page):
+    orders = set()
+    for _ in range(6):
+        page.goto((built / "survey.html").as_uri())
+        page.keyboard.press("Enter")
+        for _ in range(N):
+            page.keyboard.press("0")
+        given = json.loads(page.locator("#answers").input_value())
+        orders.add(tuple((a["question"], a["left"]) for a in given["answers"]))
+    assert len(orders) > 3
+    source = page.content().lower()
+    assert "lsft" not in source and "cam" not in source.replace("came", "")
+
+
+def test_a_phone_shows_all_of_it(begun):
+    begun.set_viewport_size({"width": 360, "height": 740})
+    assert begun.evaluate("document.scrollingElement.scrollWidth") <= 360
+    pictures = begun.eval_on_selector_all(
+        "img", "nodes => nodes.map(n => [n.naturalWidth > 0, n.alt.length > 5])"
+    )
+    assert pictures == [[True, True]] * 3
