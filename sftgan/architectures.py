@@ -78,11 +78,8 @@ def build_pretrained(arch: str, n_classes: int) -> Normalised:
     else:
         try:
             if arch == "xception":
-                net, mean, std = (
-                    _library("timm").create_model("legacy_xception", pretrained=True),
-                    (0.5,) * 3,
-                    (0.5,) * 3,
-                )
+                net = _library("timm").create_model("legacy_xception", pretrained=True)
+                mean = std = (0.5,) * 3
             else:
                 net = torchvision.models.get_model(arch, weights="DEFAULT")
         except (URLError, OSError, RuntimeError) as error:

@@ -17,6 +17,7 @@ from sftgan.baselines import CONTROLS
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.captions import roles
 from sftgan.cgma import cgma, positions
+from sftgan.classifiers import predict
 from sftgan.errors import InputError, check_name
 from sftgan.explain import examples
 from sftgan.gradcam import layer_cams
@@ -184,7 +185,7 @@ def crossed_accuracies(study: Study, arch: str = "inception_v3") -> pd.DataFrame
         (fitted,) = study.classifiers([(cnn_of, arch)]).values()
         for scenes in ("ppmi", "ppmi_control"):
             test = study.image_data(scenes, arch).test
-            right = (fitted.model(test.batch()).argmax(1) == test.labels).numpy()
+            right = (predict(fitted.model, test).argmax(1) == test.labels).numpy()
             rows.append(
                 {"cnn": cnn, "scenes": study.labels()[scenes], "n": len(right), "accuracy": right.mean()}
             )
@@ -301,15 +302,19 @@ def _faithfulness(config: Config, runtime: Runtime, checkpoint: Path) -> pd.Data
     model = CLASSIFIER(test["cnn"], runtime).model
     split = IMAGE_DATA(test["data"], runtime).chosen(**test["images"])
     images, n = split.batch(), config["n_curves"]
+
+    def confidences(images: Tensor) -> Tensor:
+        return torch.cat([model(part).softmax(1) for part in images.split(128)])
+
     with torch.no_grad():
-        on_images = model(images).softmax(1)
+        on_images = confidences(images)
         classes = (on_images.argmax(1) if config["confidence"] == "predicted" else split.labels)[:, None]
         original, frames = on_images.gather(1, classes)[:, 0], []
         for method, maps in MAPS(config["case"], runtime).items():
-            energy = model(metrics.energy_map(images, maps)).softmax(1).gather(1, classes)[:, 0]
+            energy = confidences(metrics.energy_map(images, maps)).gather(1, classes)[:, 0]
             sized = F.interpolate(maps[:n, None], images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
             curves = torch.stack([
-                torch.stack([model(part).softmax(1).gather(1, classes[:n])[:, 0] for part in pair])
+                torch.stack([confidences(part).gather(1, classes[:n])[:, 0] for part in pair])
                 for pair in metrics.perturbed(images[:n], sized, config["steps"])
             ], dim=-1)  # fmt: skip
             deletion, insertion = metrics.area_under_curve(curves).double().numpy()

@@ -73,6 +73,8 @@ class Study:
         self.runtime = Runtime(p.accelerator, p.threads, p.workers)
         self.runtime.pin()
         self._gans: dict[tuple[str, str], TrainedGAN] = {}
+        self._data_configs: dict[tuple[str, str | None], Config] = {}
+        self._names: dict[str, tuple[str, ...]] = {}  # of the classes of each data set
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any], *own: str) -> "Study":
@@ -126,7 +128,9 @@ class Study:
 
     def classes(self, dataset: str, arch: str | None = None) -> tuple[list[int], list[int]]:
         """Class indices that the GANs see, and those held out from them: all, where no GAN sees the data set."""
-        names = self.image_data(dataset, arch).classes
+        if dataset not in self._names:
+            self._names[dataset] = self.image_data(dataset, arch).classes
+        names = self._names[dataset]
         if not any(dataset in datasets for datasets in self.of_strategy.values()):
             return list(range(len(names))), list(range(len(names)))
         return data.class_split(names, self.profile.held_out, self.seed)
@@ -186,7 +190,7 @@ class Study:
     def maps(
         self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None
     ) -> dict[str, Tensor]:
-        """Maps (n, H, W) in [0, 1] of every method in `METHODS`, for the pair's test examples; see `case`."""
+        """Maps (n, H, W) in [0, 1] of `experiments.METHODS`, for the pair's test examples; see `case`."""
         return MAPS(self.case(dataset, arch, strategy, cnn_of), self.runtime)
 
     def compared(
@@ -242,7 +246,7 @@ class Study:
 
     def provenance(self) -> dict[str, Any]:
         """What made these results: profile, overrides, seed, data, and `sftgan.provenance.provenance()`."""
-        labels = ", ".join(row["label"] for row in self.data_sources())
+        labels = "; ".join(row["label"] for row in self.data_sources())
         own = {"profile": self.profile.name, "overrides": self.overrides, "seed": self.seed, "data": labels}
         return own | provenance()
 
@@ -285,11 +289,15 @@ class Study:
         return extra[dataset, arch], extra[dataset, arch].cnn
 
     def _data_config(self, dataset: str, arch: str | None = None) -> Config:
-        source, _ = self._source(dataset, arch)
-        size = getattr(source, "size", None) or self.profile.size
-        chosen = source.model_dump(include=set(DataSource.model_fields))
-        load = {"name": dataset, "size": size, "seed": self.seed, **chosen}
-        return {"title": dataset, "load": load, "files": _fingerprint(dataset, source)}
+        """What decides a data set. A study sees the files of a folder as they are when it first looks."""
+        if (dataset, arch) not in self._data_configs:
+            source, _ = self._source(dataset, arch)
+            size = getattr(source, "size", None) or self.profile.size
+            chosen = source.model_dump(include=set(DataSource.model_fields))
+            load = {"name": dataset, "size": size, "seed": self.seed, **chosen}
+            config = {"title": dataset, "load": load, "files": _fingerprint(dataset, source)}
+            self._data_configs[dataset, arch] = config
+        return self._data_configs[dataset, arch]
 
     def _captions_config(self) -> Config:
         own = self.profile.captions

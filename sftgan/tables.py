@@ -147,11 +147,15 @@ def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) ->
     )
 
 
-def show(frame: pd.DataFrame, digits: int = 2) -> Styler:
-    """A frame as a page shows it: no index, rounded, the same HTML in every run."""
+def show(frame: pd.DataFrame, digits: int = 2, caption: str = "") -> Styler:
+    """A frame as a page shows it: no index, rounded, the same HTML in every run.
+
+    The pages letter the captions, Table A, B, ..., as Table 1 to 3 are the paper's.
+    """
     name = hashlib.sha256(" ".join(map(str, frame.columns)).encode()).hexdigest()[:8]
     styled = frame.style.hide(axis="index").format(precision=digits, na_rep="–")
-    return styled.set_uuid(name).set_table_attributes('class="dataframe"')
+    styled = styled.set_uuid(name).set_table_attributes('class="dataframe"')
+    return styled.set_caption(caption) if caption else styled
 
 
 def provenance_table(provenance: dict) -> Styler:
@@ -161,4 +165,4 @@ def provenance_table(provenance: dict) -> Styler:
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None) or "none"
         flat[name] = str(value)
-    return show(pd.DataFrame(flat.items(), columns=["item", "value"]))
+    return show(pd.DataFrame(flat.items(), columns=["item", "value"]), caption="What made this page.")

@@ -102,6 +102,14 @@ def test_shown_tables_are_the_same_in_every_run_and_have_no_index_column():
     assert html.split('id="T_')[1][:8] != other.split('id="T_')[1][:8]
 
 
+def test_captions_stand_in_the_table():
+    assert (
+        "<caption>All of it.</caption>"
+        in tables.show(pd.DataFrame({"a": [1]}), caption="All of it.").to_html()
+    )
+    assert "<caption" not in tables.show(pd.DataFrame({"a": [1]})).to_html()
+
+
 def test_provenance_is_flattened():
     html = tables.provenance_table(
         {"seed": 0, "overrides": {}, "hardware": {"cores": 2, "gpu": None}}
