@@ -1,16 +1,15 @@
 """Sphinx extension: no inline script twice on a page.
 
-sphinx-thebe adds its constants to the builder and to the registry, both of which Sphinx writes out; a browser then
-reports that they have been declared already.
+Sphinx writes the constants of sphinx-thebe twice: they are known to the builder (file name None) and to the registry
+(file name ""). A browser then reports that they have been declared already.
 """
 
 
 def once(app, pagename, templatename, context, doctree):
     """Keep the first of equal scripts."""
     kept = {}
-    for script in context.get("script_files", []):
-        attributes = getattr(script, "attributes", {})
-        kept.setdefault((str(getattr(script, "filename", script)), attributes.get("body")), script)
+    for script in context["script_files"]:
+        kept.setdefault((script.filename or "", script.attributes.get("body")), script)
     context["script_files"] = list(kept.values())
 
 

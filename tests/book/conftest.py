@@ -26,7 +26,7 @@ def browser():
 
 
 def _local(request) -> bool:
-    return request.url.startswith(("file:", "data:", "blob:"))
+    return request.url.startswith(("file:", "data:", "blob:", "about:"))
 
 
 @pytest.fixture

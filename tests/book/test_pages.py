@@ -36,7 +36,7 @@ def test_the_page_is_whole(opened):
     assert opened.locator("mjx-merror").count() == 0
     text = opened.locator("main").inner_text()
     assert "Traceback (most recent call last)" not in text and "[object Object]" not in text
-    assert opened.locator("main h1").count() == 1
+    assert opened.locator("main article h1").count() == 1
 
 
 def test_nothing_hangs_over_on_a_phone(opened):
