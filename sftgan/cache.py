@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,7 +86,9 @@ class Stage:
         configs = list(configs)
         missing = [c for c in configs if not self._is_cached(c, runtime)]
         if len(missing) > 1 and runtime.workers > 1:
-            joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
+            with warnings.catch_warnings():  # a worker that has grown is replaced: nothing is lost
+                warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+                joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
         return [self(c, runtime) for c in configs]
 
     @cached_property

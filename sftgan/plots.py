@@ -279,13 +279,12 @@ def against_area(frame: pd.DataFrame, y: str, y_title: str, panel: str) -> Figur
     figure, axes = plt.subplots(1, len(panels), figsize=(3.8 * len(panels), 3.2), sharey=True, squeeze=False)
     for axis, value in zip(axes[0], panels, strict=True):
         for _, row in frame[frame[panel] == value].iterrows():
-            axis.plot(row["area"], row[y], "o", ms=8, color=METHOD_COLOURS.get(row["method"], "black"))
-            axis.annotate(
-                row["method"], (row["area"], row[y]), (5, 5), textcoords="offset points", fontsize=8
-            )
-        axis.set(xlabel="mean of the map (area)", title=value, xlim=(0, 1.25))
+            colour = METHOD_COLOURS.get(row["method"], "black")
+            axis.plot(row["area"], row[y], "o", ms=8, color=colour, label=row["method"], clip_on=False)
+        axis.set(xlabel="mean of the map (area)", title=value, xlim=(0, 1.06))
         axis.title.set_fontsize(10)
     axes[0, 0].set_ylabel(y_title)
+    axes[0, -1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1.05, 0.5), frameon=False)
     return figure
 
 

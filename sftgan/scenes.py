@@ -123,13 +123,15 @@ LONG = {f"{b}, {n}": _long(body, neck) for b, body in _BODIES.items() for n, nec
 @dataclass(frozen=True)
 class Look:
     """Which shapes are drawn, how large (radii, in parts of half the image's side), how far from the middle they
-    may be, what the ground is: "soft", "busy" or "plate", and whether the object is lighter than it."""
+    may be, what the ground is: "soft", "busy" or "plate", whether the object is lighter than it, and the share of
+    scenes in which all that is turned to its negative, so that brightness does not tell where the object is."""
 
     shapes: dict[str, Shape]
     radius: tuple[float, float]
     shift: float
     ground: str
     light: bool = True
+    negatives: float = 0.5
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ LOOKS = {
     "plate": Look(SHAPES, (0.46, 0.56), 0.1, "plate", light=False),
     "ears": Look(EARS, (0.6, 0.85), 0.15, "soft"),
     "long": Look(LONG, (0.75, 0.95), 0.06, "soft"),
-    "telling": Look(_FEW, (0.38, 0.46), 0.5, "soft"),
+    "telling": Look(_FEW, (0.38, 0.46), 0.5, "soft", negatives=0),
 }
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 _RGB = torch.tensor([[0.95, 0.2, 0.2], [0.1, 0.7, 0.15], [0.2, 0.4, 1.0], [0.95, 0.85, 0.1], [0.75, 0.25, 0.85],
@@ -205,6 +207,8 @@ def _check(n: int, size: int) -> None:
 def _chunk(name: str, look: Look, labels: Tensor, size: int, coupled: bool, rng: torch.Generator) -> tuple:
     n, fine = len(labels), 2 * size
     canvas, grounds = _GROUNDS[look.ground](n, fine, rng)
+    negative = torch.rand(n, generator=rng) < look.negatives
+    canvas = _negative(canvas, negative)
     angle = _uniform(-torch.pi, torch.pi, n, rng)
     away = look.shift * (1 if name == "telling" else _uniform(0, 1, n, rng).sqrt())
     centre = torch.stack([angle.cos() * away, angle.sin() * away], 1)
@@ -214,7 +218,7 @@ def _chunk(name: str, look: Look, labels: Tensor, size: int, coupled: bool, rng:
         canvas, shortcut = _patch(canvas, told, len(look.shapes), -centre, rng)
     radius = _uniform(*look.radius, n, rng)
     inside = _place(list(look.shapes.values()), labels, centre, radius, fine, rng)
-    colour = _apart(grounds, look.light, rng)
+    colour = _negative(_apart(grounds, look.light, rng), negative)
     canvas = _over(canvas, inside, _textured(colour, fine, rng))
     return _finished(canvas, rng), _half(inside) > 0.5, None if shortcut is None else _half(shortcut) > 0.5
 
@@ -272,6 +276,10 @@ def _place(
 
 def _over(canvas: Tensor, inside: Tensor, paint: Tensor) -> Tensor:
     return canvas + inside[:, None] * (paint - canvas)
+
+
+def _negative(colours: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where.view(-1, *[1] * (colours.ndim - 1)), 1 - colours, colours)
 
 
 def _half(inside: Tensor) -> Tensor:

@@ -54,15 +54,15 @@ def test_objects_have_their_size_and_stay_in_the_picture(drawn, look):
     assert (masks & border).sum((1, 2)).float().mean() < 2
 
 
-@pytest.mark.parametrize("look, lighter", [("close_up", True), ("busy", True), ("plate", False)])
-def test_the_mask_is_where_the_object_is(drawn, look, lighter):
-    """Objects are lighter than their ground, on plates darker than it."""
+@pytest.mark.parametrize("look", ["close_up", "busy", "plate", "ears", "long"])
+def test_the_mask_is_where_the_object_is_lighter_in_half_of_the_scenes(drawn, look):
+    """The object stands out from its ground; whether it is the lighter of the two is left to chance."""
     grey, masks = drawn[look].images.float().mean(1), drawn[look].masks
     inside = (grey * masks).sum((1, 2)) / masks.sum((1, 2))
     around = torch.nn.functional.max_pool2d(masks[:, None].float(), 5, 1, 2)[:, 0].bool() & ~masks
     outside = (grey * around).sum((1, 2)) / around.sum((1, 2))
-    right = (inside > outside) if lighter else (inside < outside)
-    assert right.float().mean() > 0.97
+    assert ((inside - outside).abs() > 10).float().mean() > 0.9
+    assert 0.4 < (inside > outside).float().mean() < 0.6
 
 
 @pytest.mark.parametrize("look", ["close_up", "busy", "plate", "long"])
