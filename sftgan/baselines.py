@@ -15,7 +15,7 @@ from sftgan.training import Examples
 
 CONTROLS = ("all ones", "luminance", "mean map", "last CGMA")
 METHODS = ("Saliency", "SmoothGrad", "Grad-CAM", "Grad-CAM++", "Score-CAM")
-_SAMPLES, _NOISE = 25, 0.15  # of SmoothGrad; the noise as its authors have it, a share of the image's range
+_SAMPLES, _NOISE = 25, 0.15  # of SmoothGrad; the noise's deviation, for images in [0, 1]
 
 
 def controls(test: Examples, train: Examples) -> dict[str, Tensor]:
@@ -39,8 +39,9 @@ def maps(
 ) -> Iterator[tuple[str, Tensor]]:
     """Some of `METHODS`, one after the other: name and maps (B, H, W) in [0, 1], for the predicted classes.
 
-    Saliency (Simonyan 2013) and SmoothGrad (Smilkov 2017) are captum's: the largest absolute derivative of the
-    logit over the colours. The CAMs are pytorch-grad-cam's, of the output of `layer`. All are min-max scaled.
+    Saliency (Simonyan 2013) and SmoothGrad (Smilkov 2017) are captum's: the derivative of the logit, for SmoothGrad
+    its mean over noisy copies of the image, and of that the largest absolute value over the colours. The CAMs are
+    pytorch-grad-cam's, of the output of `layer`. All are min-max scaled.
     Images (B, 3, H, W) in [0, 1]. Raises InputError where one of the two libraries is missing.
     """
     for name in methods:
@@ -68,8 +69,9 @@ def _gradients(name: str, model: nn.Module, layer: nn.Module, images: Tensor, cl
         nt_samples_batch_size=1,
         stdevs=_NOISE,
         target=classes,
+        abs=False,
     )
-    return smoothed.amax(1)
+    return smoothed.abs().amax(1)
 
 
 def _cams(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:

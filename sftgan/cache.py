@@ -17,6 +17,7 @@ from typing import Any
 
 import joblib
 import torch
+from filelock import FileLock
 
 from sftgan.errors import InputError
 from sftgan.provenance import ROOT
@@ -68,7 +69,7 @@ class Stage:
         known = function.check_call_in_cache(*arguments)
         runtime.pin()
         began = time.monotonic()
-        result = function(*arguments)
+        result = function(*arguments) if known else self._computed(function, arguments)
         if not function.check_call_in_cache(*arguments):
             raise InputError(
                 f"a result could not be stored below {cache_folder()}: make room there and run the same command "
@@ -90,6 +91,13 @@ class Stage:
                 warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
                 joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
         return [self(c, runtime) for c in configs]
+
+    def _computed(self, function, arguments: tuple) -> Any:
+        """The result, computed by one process; others that want it at the same time wait and read it."""
+        locks = cache_folder() / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / arguments[-1].name):
+            return function(*arguments)
 
     @cached_property
     def digest(self) -> str:

@@ -164,6 +164,8 @@ def describe(model: Captioner, images: Tensor, longest: int = 20) -> list[Captio
     written: list[list[int]] = []
     for _ in range(longest):
         logits, state, _ = model.step(words, state, features)
+        if not written:  # at least one word
+            logits[:, [PAD, START, END]] = -torch.inf
         words = logits.argmax(1)
         written.append(words.tolist())
     captions = []

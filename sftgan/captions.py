@@ -63,7 +63,8 @@ def load_captions(
     """
     check_name(source, _SOURCES, "source of captions")
     if source == "embedded":
-        parts = [_drawn(n, size, seed, stream) for stream, n in enumerate((train or 1500, test or 200))]
+        numbers = (1500 if train is None else train, 200 if test is None else test)
+        parts = [_drawn(n, size, seed, stream) for stream, n in enumerate(numbers)]
         return CaptionData(source, "captioned scenes", *parts)
     path = data_root(root) / (folder or "coco")
     if not path.is_dir():
@@ -87,19 +88,22 @@ def roles(words: Caption, source: str) -> list[str]:
     """For each word "subject", "verb" or "other".
 
     Exact for drawn scenes. For real captions a heuristic, as a tagger would have to be downloaded: a verb is a word
-    in -ing (the form in which such captions put nearly all verbs), but for some nouns; the subject is the last word
-    before the first verb or preposition.
+    in -ing (the form in which such captions put nearly all verbs), but for some nouns and for adjectives right behind
+    an article; the subject is the last word before the first verb or preposition, unless it is an article.
     """
     if source == "embedded":
         nouns = [i for i, word in enumerate(words) if word in scenes.NOUNS]
         verbs = {i for i, word in enumerate(words) if word in scenes.VERBS}
     else:
-        verbs = {i for i, word in enumerate(words) if word.endswith("ing") and word not in _NOUNS_IN_ING}
-        stop = min(
-            [*verbs, *(i for i, word in enumerate(words) if word in _PREPOSITIONS)], default=len(words)
-        )
-        before = [i for i in range(stop) if words[i] not in ("is", "are", "was", "were")]
-        nouns = before[-1:]
+        verbs = {
+            i for i, word in enumerate(words)
+            if word.endswith("ing") and word not in _NOUNS_IN_ING and i and words[i - 1] not in _ARTICLES
+        }  # fmt: skip
+        stops = [*verbs, *(i for i, word in enumerate(words) if word in _PREPOSITIONS)]
+        before = [
+            i for i in range(min(stops, default=len(words))) if words[i] not in ("is", "are", "was", "were")
+        ]
+        nouns = [i for i in before[-1:] if words[i] not in _ARTICLES]
     return ["subject" if i in nouns[:1] else "verb" if i in verbs else "other" for i in range(len(words))]
 
 
@@ -108,21 +112,9 @@ _NOUNS_IN_ING = {
     "string", "swing", "thing", "wing",
 }  # fmt: skip
 _PREPOSITIONS = {
-    "in",
-    "on",
-    "at",
-    "with",
-    "of",
-    "near",
-    "by",
-    "to",
-    "and",
-    "is",
-    "are",
-    "that",
-    "who",
-    "wearing",
-}
+    "in", "on", "at", "with", "of", "near", "by", "to", "and", "is", "are", "that", "who",
+}  # fmt: skip
+_ARTICLES = {"a", "an", "the", "some", "one", "two", "three"}
 
 
 def _drawn(n: int, size: int, seed: int, stream: int) -> CaptionSplit:
@@ -192,8 +184,10 @@ def _coco(path: Path) -> list[_Listing]:
 
 def _read(part: str, listing: _Listing, n: int | None, size: int, seed: int) -> CaptionSplit:
     """The first `n` of a listing in the order that the seed decides."""
-    if n is not None and n > len(listing):
-        raise InputError(f"{part}={n}, but there are {len(listing)} captioned {part} images: ask for fewer.")
+    if n is not None and not 1 <= n <= len(listing):
+        raise InputError(
+            f"{part}={n}, but there are {len(listing)} captioned {part} images: ask for 1 to {len(listing)}."
+        )
     chosen = [listing[i] for i in np.random.default_rng(seed).permutation(len(listing))[:n]]
     images = torch.empty(len(chosen), 3, size, size, dtype=torch.uint8)
     for image, (file, _) in zip(images, chosen, strict=True):

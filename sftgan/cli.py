@@ -4,11 +4,13 @@ import ast
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import shlex
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -50,14 +52,14 @@ def run(
     ),
     parameters: Parameters = None,
 ) -> None:
-    """Execute notebooks one after the other into OUT/notebooks, and write OUT/book/status.md.
+    """Execute notebooks into OUT/notebooks, and write OUT/book/status.md.
 
-    A notebook whose executed copy was made from the same notebook, package, profile, parameters and
-    requirements.lock is not executed again.
+    As many run side by side as the profile has workers. A notebook whose executed copy was made from the same
+    notebook, package, profile, parameters and requirements.lock is not executed again.
     """
     values = parse(parameters)
     jobs = plan(notebooks, profile, values, out)
-    results = [execute(job, f"[{i}/{len(jobs)}]") for i, job in enumerate(jobs, 1)]
+    results = execute_all(jobs, _workers(profile, values))
     status = out / "book" / "status.md"
     if "executed" in results or not status.exists():
         status.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +77,9 @@ def record(
     their executed copies, without times and other volatile metadata; the others stay as they are.
     """
     os.environ["SFTGAN_FIGURES"] = str(ROOT / "figures" / profile)
-    jobs = plan(notebooks, profile, parse(parameters), ROOT / "_build" / "record" / profile)
-    results = [execute(job, f"[{i}/{len(jobs)}]", again=True) for i, job in enumerate(jobs, 1)]
+    values = parse(parameters)
+    jobs = plan(notebooks, profile, values, ROOT / "_build" / "record" / profile)
+    results = execute_all(jobs, _workers(profile, values), again=True)
     for job, result in zip(jobs, results, strict=True):  # at the end: until then the checkout is as committed
         if result == "executed" and not job.changed:
             keep(job.copy, job.notebook)
@@ -129,7 +132,6 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("SFTGAN_COMMAND", shlex.join(["sftgan", *arguments]))
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a warning of each kernel
-    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         app(args=_join_pairs(arguments))
     except InputError as error:
@@ -224,6 +226,12 @@ def _fields() -> set[str]:
     return set(FIELDS)
 
 
+def _workers(profile: str, parameters: dict[str, Any]) -> int:
+    from sftgan.profile import load_profile
+
+    return load_profile(profile, **{k: v for k, v in parameters.items() if k in _fields()}).workers
+
+
 def _find(name: str) -> Path:
     """Path of a notebook given as a file, or by its name below notebooks/."""
     if Path(name).is_file():
@@ -271,8 +279,22 @@ def _digest(*parts: Any) -> str:
 # --- execution ----------------------------------------------------------------------------------------
 
 
+def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]:
+    """Execute notebooks, some side by side; what they both need one of them computes (see `cache.Stage`)."""
+    prefixes = [f"[{i}/{len(jobs)}]" for i in range(1, len(jobs) + 1)]
+    started = time.perf_counter()
+    if min(workers, len(jobs)) == 1:
+        results = [execute(job, prefix, again) for job, prefix in zip(jobs, prefixes, strict=True)]
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            results = list(pool.map(execute, jobs, prefixes, [again] * len(jobs)))
+    minutes, seconds = divmod(round(time.perf_counter() - started), 60)
+    print(f"{results.count('executed')} of {len(jobs)} notebooks executed in {minutes} min {seconds} s")
+    return results
+
+
 def execute(job: Job, prefix: str, again: bool = False) -> str:
-    """Execute one notebook with one line of progress: "executed", "up to date" or "failed".
+    """Execute one notebook: "executed", "up to date" or "failed", also as a line of progress.
 
     A notebook that fails leaves its partly executed copy, and its last line of error on stderr.
     """
@@ -283,7 +305,8 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
     if not again and _written(job.copy).get("key") == job.key:
         print(f"{prefix} {job.notebook.stem}: up to date", flush=True)
         return "up to date"
-    print(f"{prefix} {job.notebook.stem}: ", end="", flush=True)
+    print(f"{prefix} {job.notebook.stem} ...", flush=True)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     job.copy.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
@@ -297,9 +320,9 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
             cwd=str(job.notebook.parent),
         )
     except PapermillExecutionError as error:
-        return _failed(job, f"{error.ename}: {error.evalue}")
+        return _failed(job, prefix, f"{error.ename}: {error.evalue}")
     except DeadKernelError:
-        return _failed(job, "the kernel died, most often for want of memory.")
+        return _failed(job, prefix, "the kernel died, most often for want of memory.")
     executed.metadata["sftgan"] = {
         "key": job.key,
         "seconds": round(time.perf_counter() - started, 1),
@@ -307,12 +330,12 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
         "commit": provenance()["commit"],
     }
     nbformat.write(executed, job.copy)
-    print(f"{executed.metadata['sftgan']['seconds']:.0f} s", flush=True)
+    print(f"{prefix} {job.notebook.stem}: {executed.metadata['sftgan']['seconds']:.0f} s", flush=True)
     return "executed"
 
 
-def _failed(job: Job, sentence: str) -> str:
-    print("failed", flush=True)
+def _failed(job: Job, prefix: str, sentence: str) -> str:
+    print(f"{prefix} {job.notebook.stem}: failed", flush=True)
     print(f"sftgan: {sentence.splitlines()[-1]} (see {job.copy})", file=sys.stderr)
     return "failed"
 

@@ -22,7 +22,7 @@ from sftgan.errors import InputError, check_name
 from sftgan.explain import examples
 from sftgan.gradcam import layer_cams
 from sftgan.networks import count_parameters
-from sftgan.noise import check_density, salt_and_pepper
+from sftgan.noise import check_densities, salt_and_pepper
 from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA, MAPS
 from sftgan.study import Study
 from sftgan.survey import Question
@@ -120,10 +120,10 @@ def faithfulness(
 ) -> pd.DataFrame:
     """Table 3: the CNN's confidence on the images (E) and on their energy maps (O), per method and image (4.2.3).
 
-    confidence: in the "predicted" class, which the maps explain, or in the "true" one. area: mean of the map.
+    confidence: in the "predicted" class, which the maps explain, or in the "labelled" one. area: mean of the map.
     insertion, deletion: areas under the curves of `metrics.perturbed`, for the first `n_curves` images, else NaN.
     """
-    check_name(confidence, ("predicted", "true"), "confidence")
+    check_name(confidence, ("predicted", "labelled"), "confidence")
     _check_counts(n_curves=n_curves, steps=steps)
     own = {"confidence": confidence, "n_curves": n_curves, "steps": steps}
     return _pooled(study, FAITHFULNESS, cases, own)
@@ -132,13 +132,11 @@ def faithfulness(
 def noise(study: Study, cases: Sequence[Case], densities: Sequence[float], n_images: int) -> pd.DataFrame:
     """Figs. 12 and 13: maps of the first `n_images` images of each case under salt-and-pepper noise (4.4).
 
-    Per density, method and image: background (Eq. 9), foreground share, whether the CNN is right. The ground
-    truth is the object, or on photographs the binarised Grad-CAM of the clean image.
+    Per density, method and image: background (Eq. 9), foreground share, whether the CNN is right, and the ground
+    truth: the "object", or on photographs the binarised "Grad-CAM" of the clean image. Where that is empty the
+    measures are NaN.
     """
-    if not densities:
-        raise InputError("no noise density is given: give at least one, from 0 to 1.")
-    for density in densities:
-        check_density(density)
+    check_densities(densities)
     _check_counts(n_images=n_images)
     own = {"densities": [float(d) for d in densities], "n_images": n_images, "seed": study.seed}
     return _pooled(study, NOISE, cases, own)
@@ -346,7 +344,7 @@ def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
                 "background": metrics.background_error(maps, truth),
                 "foreground share": metrics.foreground_share(maps, truth),
             })  # fmt: skip
-            frames.append(frame)
+            frames.append(frame.assign(truth="Grad-CAM" if clean.masks is None else "object"))
     return pd.concat(frames, ignore_index=True)
 
 

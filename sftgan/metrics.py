@@ -103,7 +103,8 @@ def average_increase(original: np.ndarray, energy: np.ndarray, axis: int = -1) -
 
 def drop_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
     """Average drop of Grad-CAM++ (Chattopadhay 2018): 100 * mean of max(0, E - O) / E, over all images."""
-    return 100 * (np.maximum(original - energy, 0) / original).mean(axis)
+    lost = np.maximum(original - energy, 0)
+    return 100 * (lost / np.where(lost > 0, original, 1)).mean(axis)
 
 
 def increase_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -151,10 +152,11 @@ def background_error(maps: Tensor, truth: Tensor) -> Tensor:
 def foreground_share(maps: Tensor, truth: Tensor) -> Tensor:
     """f / (f + b) with f and b the map's means over object and background, (B,) in [0, 1].
 
-    A dimmer map has the same share. 1/2 says nothing of the object, as does an empty map. See `background_error`.
+    A dimmer map has the same share. 1/2 says nothing of the object, as does an empty map. NaN where the object or the
+    background is empty. See `background_error`.
     """
     f, b = _mean_where(maps, truth), _mean_where(maps, ~truth)
-    return torch.where(f + b > 0, f / (f + b).clamp_min(torch.finfo(f.dtype).tiny), 0.5)
+    return torch.where(f + b == 0, 0.5, f / (f + b))
 
 
 def mass_share(maps: Tensor, region: Tensor) -> Tensor:
@@ -181,41 +183,59 @@ def bootstrap_ci(
 def statistic_ci(
     statistic: Callable[..., np.ndarray],
     *columns: np.ndarray | Tensor,
+    units: np.ndarray | None = None,
     level: float = 0.95,
     n: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of `statistic(*columns, axis)`, whose columns share their images.
+    """Percentile bootstrap interval (low, high) of `statistic(*columns, axis)`, whose columns share their rows.
 
-    See `bootstrap_ci`, which is this for the mean.
+    `units` (rows,) says which image a row is about, where an image has several, such as one for each CNN: whole
+    images are drawn, and each must have the same number of rows. None: each row is an image. See `bootstrap_ci`,
+    which is this for the mean.
     """
     arrays = [_as_finite(column, "values") for column in columns]
     if not 0 < level < 1:
         raise InputError(f"level is {level}: give a share between 0 and 1, such as 0.95")
     if n < 1:
         raise InputError(f"n is {n}: give at least one resample")
-    n_images = len(arrays[0])
-    if {len(array) for array in arrays} != {n_images}:
+    n_rows = len(arrays[0])
+    if {len(array) for array in arrays} != {n_rows}:
         raise InputError(
             f"columns of {', '.join(str(len(a)) for a in arrays)} values: pair those of the same images"
         )
-    if n_images == 1:
+    rows = _rows_of(np.arange(n_rows) if units is None else np.asarray(units))
+    if len(rows) == 1:
         return float("nan"), float("nan")
     if all(np.ptp(array) == 0 for array in arrays):
         value = float(statistic(*[array[:1] for array in arrays], axis=-1))
         return value, value
+
+    def of_drawn(drawn: np.ndarray, axis: int) -> np.ndarray:
+        taken = rows[drawn].reshape(*drawn.shape[:-1], -1)
+        return statistic(*(array[taken] for array in arrays), axis=axis)
+
     result = bootstrap(
-        arrays,
-        statistic,
-        paired=True,
+        (np.arange(len(rows)),),
+        of_drawn,
         confidence_level=level,
         n_resamples=n,
         method="percentile",
         vectorized=True,
-        batch=max(1, 10**7 // n_images),  # at most 80 MB at a time
+        batch=max(1, 10**7 // n_rows),  # at most 80 MB at a time
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _rows_of(units: np.ndarray) -> np.ndarray:
+    """Indices (images, rows of each) of the rows of each image."""
+    _, counts = np.unique(units, return_counts=True)
+    if np.ptp(counts):
+        raise InputError(
+            f"some images have {counts.min()} rows and some {counts.max()}: leave out those that are not complete"
+        )
+    return np.argsort(units, kind="stable").reshape(len(counts), -1)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, axis: int) -> np.ndarray:

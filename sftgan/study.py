@@ -74,7 +74,7 @@ class Study:
         self.runtime.pin()
         self._gans: dict[tuple[str, str], TrainedGAN] = {}
         self._data_configs: dict[tuple[str, str | None], Config] = {}
-        self._names: dict[str, tuple[str, ...]] = {}  # of the classes of each data set
+        self._names: dict[tuple[str, str, str | None], tuple[str, ...]] = {}  # of the classes, by source
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any], *own: str) -> "Study":
@@ -128,9 +128,11 @@ class Study:
 
     def classes(self, dataset: str, arch: str | None = None) -> tuple[list[int], list[int]]:
         """Class indices that the GANs see, and those held out from them: all, where no GAN sees the data set."""
-        if dataset not in self._names:
-            self._names[dataset] = self.image_data(dataset, arch).classes
-        names = self._names[dataset]
+        source, _ = self._source(dataset, arch)
+        key = dataset, source.source, source.folder
+        if key not in self._names:
+            self._names[key] = self.image_data(dataset, arch).classes
+        names = self._names[key]
         if not any(dataset in datasets for datasets in self.of_strategy.values()):
             return list(range(len(names))), list(range(len(names)))
         return data.class_split(names, self.profile.held_out, self.seed)
@@ -234,7 +236,8 @@ class Study:
     def data_sources(self) -> list[dict[str, str]]:
         """For each data set of the profile: dataset, source, label (what it is, in words)."""
         p = self.profile
-        used = p.similar | p.dissimilar | {pair.dataset: pair for pair in p.extra} | {"coco": p.captions}
+        used = {pair.dataset: pair for pair in p.extra} | p.similar | p.dissimilar | {"coco": p.captions}
+        used = {name: used[name] for name in REGISTRY if name in used}
         return [
             {"dataset": name, "source": s.source, "label": data.label(name, s.source, s.folder)}
             for name, s in used.items()
@@ -245,9 +248,14 @@ class Study:
         return {row["dataset"]: row["label"].partition(" (")[0] for row in self.data_sources()}
 
     def provenance(self) -> dict[str, Any]:
-        """What made these results: profile, overrides, seed, data, and `sftgan.provenance.provenance()`."""
+        """What made these results: profile and its data, overrides, seed, and `sftgan.provenance.provenance()`."""
         labels = "; ".join(row["label"] for row in self.data_sources())
-        own = {"profile": self.profile.name, "overrides": self.overrides, "seed": self.seed, "data": labels}
+        own = {
+            "profile": self.profile.name,
+            "overrides": self.overrides,
+            "seed": self.seed,
+            "data of the profile": labels,
+        }
         return own | provenance()
 
     def save(self, item: matplotlib.figure.Figure | pd.DataFrame, name: str) -> None:

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from sftgan.errors import check_name
-from sftgan.metrics import STATISTICS, bootstrap_ci, statistic_ci
+from sftgan.errors import InputError, check_name
+from sftgan.metrics import STATISTICS, statistic_ci
 from sftgan.paper import Ordering, verdict
 
 
 def means(
     frame: pd.DataFrame, value: str | Sequence[str], by: Sequence[str], statistic: Callable = np.mean
 ) -> pd.DataFrame:
-    """One row for each group: n, mean, and the 95 % bootstrap interval (low, high) of the mean over images.
+    """One row for each group: n, mean, and the 95 % bootstrap interval (low, high) of the mean over its n images.
 
+    Rows of one `image` of one `dataset`, such as those of several CNNs, are drawn together.
     `statistic` of one or more columns, such as `metrics.average_drop` of E and O, may stand for the mean.
     Groups keep their order of appearance.
     """
@@ -24,8 +25,9 @@ def means(
     rows = []
     for key, group in frame.groupby(list(by), sort=False):
         arrays = [group[column].to_numpy(dtype=float) for column in columns]
-        low, high = statistic_ci(statistic, *arrays)
-        rows.append([*key, len(group), float(statistic(*arrays, axis=-1)), low, high])
+        units = _images(group)
+        low, high = statistic_ci(statistic, *arrays, units=units)
+        rows.append([*key, len(np.unique(units)), float(statistic(*arrays, axis=-1)), low, high])
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "low", "high"])
 
 
@@ -39,9 +41,11 @@ def differences(
 ) -> pd.DataFrame:
     """`first` minus each of the other methods, over the same images: difference, 95 % interval, verdict.
 
-    The verdict judges the claim that `first` is larger. `by` makes groups, in order of appearance. `value` and
-    `statistic` are those of `means`.
+    The verdict judges the claim that `first` is larger. `by` makes groups, in order of appearance. `value`,
+    `statistic` and n are those of `means`.
     """
+    if frame.empty:
+        raise InputError("there is nothing to compare: no image is left.")
     for method in (first, *others):
         check_name(method, frame["method"].unique(), "method")
     columns = [value] if isinstance(value, str) else list(value)
@@ -49,14 +53,24 @@ def differences(
     rows = []
     for key, group in frame.groupby(list(by), sort=False) if by else [((), frame)]:
         wide = group.pivot(index=index, columns="method", values=columns)
+        units = _images(wide.index.to_frame())
         for other in others:
             arrays = [
                 wide[column][method].to_numpy(dtype=float) for method in (first, other) for column in columns
             ]
-            low, high = statistic_ci(_minus(statistic), *arrays)
+            low, high = statistic_ci(_minus(statistic), *arrays, units=units)
             difference = float(_minus(statistic)(*arrays, axis=-1))
-            rows.append([*key, f"{first} − {other}", len(wide), difference, low, high, verdict(low, high)])
+            n = len(np.unique(units))
+            rows.append([*key, f"{first} − {other}", n, difference, low, high, verdict(low, high)])
     return pd.DataFrame(rows, columns=[*by, "comparison", "n", "difference", "low", "high", "verdict"])
+
+
+def _images(frame: pd.DataFrame) -> np.ndarray:
+    """A number for each row, the same for rows about the same image; without a column `image` each row is one."""
+    keys = [key for key in ("dataset", "image") if key in frame]
+    if "image" not in keys:
+        return np.arange(len(frame))
+    return frame.reset_index(drop=True).groupby(keys, sort=False).ngroup().to_numpy()
 
 
 def _minus(statistic: Callable) -> Callable:
@@ -79,11 +93,22 @@ def wins(frame: pd.DataFrame, value: str, methods: Sequence[str], against: str) 
     rows = []
     for method in methods:
         won, tied = wide[method] > wide[against], wide[method] == wide[against]
-        low, high = bootstrap_ci(100.0 * won.to_numpy())
-        rows.append(
-            [method, len(wide), 100 * won.mean(), low, high, 100 * tied.mean(), 100 * (~won & ~tied).mean()]
-        )
+        units = _images(wide.index.to_frame())
+        low, high = statistic_ci(np.mean, 100.0 * won.to_numpy(), units=units)
+        shares = [100 * won.mean(), low, high, 100 * tied.mean(), 100 * (~won & ~tied).mean()]
+        rows.append([method, len(np.unique(units)), *shares])
     return pd.DataFrame(rows, columns=["method", "n", "win", "low", "high", "tie", "loss"])
+
+
+def margins(frame: pd.DataFrame, value: str, against: str) -> pd.DataFrame:
+    """`frame` with a column margin: 100, 0 or -100 where `value` is above, at or below that of the method `against`.
+
+    Its mean is wins minus losses, in per cent of the images.
+    """
+    index = ["dataset", "arch", "image"]
+    other = frame[frame["method"] == against].set_index(index)[value]
+    aligned = other.reindex(pd.MultiIndex.from_frame(frame[index])).to_numpy()
+    return frame.assign(margin=100.0 * np.sign(frame[value].to_numpy() - aligned))
 
 
 def judge(scores: pd.DataFrame, orderings: Sequence[Ordering]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def intensities(study: Study, n_images: int) -> pd.DataFrame:
     are those of `maps`.
     """
     there = len(study.captions().test)
-    if not isinstance(n_images, int) or not 1 <= n_images <= there:
+    if isinstance(n_images, bool) or not isinstance(n_images, int) or not 1 <= n_images <= there:
         raise InputError(
             f"n_images is {n_images!r}: give a number from 1 to {there}, of the captioned test images."
         )

@@ -126,6 +126,16 @@ def test_a_truncated_entry_leaves_no_checkpoint_behind(trace):
     assert checkpoints() == []
 
 
+def test_what_two_processes_want_at_once_is_computed_once(trace):
+    wanted = config(trace)
+    try:
+        found = Stage(square).all([wanted, wanted, config(trace, x=5), wanted], Runtime(workers=2))
+    finally:
+        get_reusable_executor().shutdown(wait=True)
+    assert [f["square"] for f in found] == [9, 9, 25, 9]
+    assert sorted(line.split()[0] for line in trace.read_text().splitlines()) == ["3", "5"]
+
+
 def test_the_checkpoint_stays_after_a_failure_and_goes_after_success(trace, tmp_path):
     fuse = tmp_path / "fuse"
     fuse.touch()

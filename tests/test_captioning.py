@@ -251,7 +251,7 @@ def test_other_bad_input(tmp_path):
     with pytest.raises(InputError, match="unknown source of captions 'foldr': did you mean 'folder'"):
         load_captions("foldr")
     captioned_folder(tmp_path / "mine", CAPTIONS)
-    with pytest.raises(InputError, match="train=100, but there are 9 captioned train images: ask for fewer"):
+    with pytest.raises(InputError, match="train=100, but there are 9 captioned train images: ask for 1 to 9"):
         load_captions("folder", 16, train=100, root=tmp_path, folder="mine")
     (tmp_path / "mine" / "images" / "3.png").write_text("no picture")
     with pytest.raises(InputError, match="picture .*3.png' cannot be read: replace it"):

@@ -68,11 +68,11 @@ def test_run_executes_once_and_again_when_something_changes(tmp_path, capsys, mo
     assert outputs(out / "notebooks" / "a.ipynb") == "cpu 128\n"
 
 
-def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capsys):
+def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capfd):
     bad = write(tmp_path / "bad.ipynb", "x = 1", "print('before')", "raise ValueError('no such thing')", "x")
     good = write(tmp_path / "good.ipynb", "x = 1", "print('good')")
     assert sftgan("run", bad, good, "--out", tmp_path / "out", "-p", "eta", "4") == 1
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert "sftgan: ValueError: no such thing" in err and "Traceback" not in err
     assert "[1/2] bad: failed" in out and "[2/2] good: " in out
     copies = tmp_path / "out" / "notebooks"

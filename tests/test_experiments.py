@@ -104,7 +104,7 @@ def test_insertion_begins_black_and_ends_with_the_image(study):
 
 
 def test_confidence_may_be_in_the_true_class(study):
-    frame = experiments.faithfulness(study, [DISSIMILAR], "true", n_curves=1, steps=1)
+    frame = experiments.faithfulness(study, [DISSIMILAR], "labelled", n_curves=1, steps=1)
     model, split = classifier(study, DISSIMILAR), study.chosen(*DISSIMILAR[:2], "test")
     with torch.no_grad():
         expected = model(split.batch()).softmax(1).gather(1, split.labels[:, None])[:, 0]

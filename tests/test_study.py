@@ -286,7 +286,7 @@ def test_what_the_data_are_is_said_in_words(study):
     assert all(label and in_full[name].startswith(label) for name, label in study.labels().items())
     provenance = study.provenance()
     assert provenance["seed"] == 0 and provenance["overrides"]["eta"] == 3
-    assert all(label in provenance["data"] for label in in_full.values())
+    assert all(label in provenance["data of the profile"] for label in in_full.values())
     json.dumps(provenance)
 
 
