@@ -95,12 +95,17 @@ def build_pretrained(arch: str, n_classes: int) -> Normalised:
 
 
 def target_layer(model: Normalised, arch: str) -> nn.Module:
-    """The module whose output single-layer methods explain: that of `layer_cams`' last map, or of `BLOCKS`."""
+    """The module whose output single-layer methods explain: that of `layer_cams`' last map, or of `BLOCKS`.
+
+    As with tap="post" that is the ReLU right behind the last convolution where there is one, as in torchvision's VGG16.
+    """
     check_name(arch, ARCHITECTURES, "architecture")
     if arch in BLOCKS:
         return model.get_submodule(BLOCKS[arch])
-    *_, last = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return last
+    modules = list(model.modules())
+    last = max(i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d))
+    behind = modules[last + 1] if last + 1 < len(modules) else None
+    return behind if isinstance(behind, nn.ReLU) else modules[last]
 
 
 @torch.no_grad()
@@ -111,11 +116,16 @@ def check_last_map(model: nn.Module, size: int) -> None:
     smallest = next((s for s in range(size + 1, 1025) if _last_map(model, s) > 1), None)
     raise InputError(
         f"images of {size} pixels leave the last convolution a map of one pixel, in which Grad-CAM finds no place: "
-        f"use at least {smallest} pixels."
+        + (
+            f"use at least {smallest} pixels."
+            if smallest
+            else "no size up to 1024 helps, choose another CNN."
+        )
     )
 
 
 def _last_map(model: nn.Module, size: int) -> int:
+    """Smaller side of the last convolution's output; 0 where the images are too small to come so far."""
     sides: list[int] = []
     handles = [
         m.register_forward_hook(lambda _module, _inputs, output: sides.append(min(output.shape[-2:])))
@@ -126,6 +136,8 @@ def _last_map(model: nn.Module, size: int) -> int:
     device = next(model.parameters()).device
     try:
         model.eval()(torch.zeros(1, 3, size, size, device=device))
+    except RuntimeError:
+        return 0
     finally:
         model.train(was_training)
         for handle in handles:

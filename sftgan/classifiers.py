@@ -76,12 +76,15 @@ def fit(
         schedule.load_state_dict(saved["schedule"])
     epochs = tqdm(range(len(rows), recipe.epochs), desc="fitting the CNN", unit="epoch", disable=None)
     for epoch in epochs:
-        loss = _fit_epoch(model, train, recipe.batch, optimiser, schedule, seed * 1000 + epoch)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed * 1000 + epoch)  # dropout
+            loss = _fit_epoch(model, train, recipe.batch, optimiser, schedule, seed * 1000 + epoch)
+            if math.isfinite(loss):
+                _recompute_batch_norm(model, train, recipe.batch)
         if not math.isfinite(loss):
             raise InputError(
                 f"the CNN's loss became {loss} in epoch {epoch + 1}: lower its learning rate (now {recipe.lr:g})."
             )
-        _recompute_batch_norm(model, train, recipe.batch)
         accuracy = _accuracy(_confusion(model, held, len(data.classes)))
         rows.append({"epoch": epoch + 1, "loss": loss, "held_back_accuracy": accuracy})
         epochs.set_postfix(loss=loss, accuracy=accuracy)

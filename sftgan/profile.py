@@ -32,7 +32,7 @@ class CNNRecipe(_Strict):
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: PositiveFloat
     one_cycle: bool = True
-    batch: PositiveInt = 32
+    batch: int = Field(32, ge=2)
     epochs: NonNegativeInt
     head_epochs: NonNegativeInt = 0
 
@@ -43,7 +43,7 @@ class ExtraPair(DataSource):
     dataset: str
     arch: str
     cnn: CNNRecipe
-    size: PositiveInt | None = Field(None, description="side of its images, pixels; default: the profile's")
+    size: int | None = Field(None, ge=16, description="side of its images, pixels; default: the profile's")
     pretrained: bool | None = Field(None, description="from ImageNet weights; default: as the profile says")
 
 
@@ -75,11 +75,9 @@ class Profile(_Strict):
         (), description="pairs that no GAN is trained on: unseen (4.3.4, 4.3.5), overfitted (4.3.6)"
     )
     captions: Captions = Field(description="captioned images and the model that captions (4.3.7)")
-    size: PositiveInt = Field(description="side of the images that the CNNs see, pixels")
+    size: int = Field(ge=16, description="side of the images that the CNNs see, pixels")
     cnn_width: float = Field(gt=0, le=1, description="share of the CNNs' channels that is kept")
-    last_map: PositiveInt = Field(
-        description="smallest side of the CNNs' last map, pixels; strides go for it"
-    )
+    last_map: int = Field(ge=2, description="smallest side of the CNNs' last map, pixels; strides go for it")
     pretrained: bool = Field(description="start the CNNs from ImageNet weights (needs cnn_width 1)")
     cnns: dict[str, CNNRecipe] = Field(min_length=1, description="architectures and recipes (4.1.1)")
     held_out: float = Field(gt=0, lt=1, description="share of the classes that the GANs never see (4.1.1)")
@@ -130,14 +128,18 @@ def load_profile(name: str, **overrides: Any) -> Profile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"profile {name}, field {where}: {first['msg']}, got {first['input']!r}.") from None
-    for dataset in (*profile.similar, *profile.dissimilar, *(pair.dataset for pair in profile.extra)):
+    extra, encoder = profile.extra, profile.captions.encoder
+    for dataset in (*profile.similar, *profile.dissimilar, *(pair.dataset for pair in extra), encoder[0]):
         check_name(dataset, REGISTRY, "data set")
     both = sorted(set(profile.similar) & set(profile.dissimilar))
     if both:
         raise InputError(f"profile {name}: {both[0]!r} is in both strategies, give it to one of them.")
-    archs = (*profile.cnns, *(pair.arch for pair in profile.extra))
-    for arch in archs:
+    archs = (*profile.cnns, *(pair.arch for pair in extra))
+    for arch in (*archs, encoder[1]):
         check_name(arch, ARCHITECTURES, "architecture")
+    for arch, recipe in [*profile.cnns.items(), *((pair.arch, pair.cnn) for pair in extra)]:
+        if recipe.epochs + recipe.head_epochs == 0:
+            raise InputError(f"profile {name}: {arch} is fitted for 0 epochs, give it at least one.")
     smallest = min(archs, key=ARCHITECTURES.get)
     if profile.eta > ARCHITECTURES[smallest]:
         raise InputError(

@@ -145,6 +145,21 @@ def test_the_target_layer_gives_the_last_map_as_pytorch_grad_cam_has_it(arch):
     assert ours.amax((1, 2)).max() == 1
 
 
+def test_without_batch_norm_the_target_layer_is_the_relu_behind_the_last_convolution():
+    torch.manual_seed(0)
+    model = Normalised(torchvision.models.vgg16(num_classes=10)).double().eval()
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    layer = target_layer(model, "vgg16")
+    assert isinstance(layer, nn.ReLU)
+    with pytorch_grad_cam.GradCAM(model, [layer]) as explain:
+        theirs = torch.from_numpy(
+            explain(images.clone(), [ClassifierOutputTarget(c) for c in (1, 4)])
+        ).double()
+    ours = layer_cams(model, images, [1, 4], tap="post").maps[:, -1]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert ours.amax() == 1
+
+
 def test_the_initial_weights_are_those_of_the_seed_and_let_signals_through():
     nets = []
     for seed in (0, 0, 1):
@@ -187,6 +202,13 @@ def test_an_image_size_that_leaves_one_pixel_is_refused_with_the_smallest_that_w
         check_last_map(net, 32)
     check_last_map(net, 33)
     assert net.training and last_map_side(net, 33) == 2
+
+
+@pytest.mark.parametrize("arch, size, smallest", [("inception_v3", 64, 107), ("vgg16", 8, 32)])
+def test_images_too_small_for_a_net_are_refused_as_well(arch, size, smallest):
+    net = torchvision.models.get_model(arch, weights=None, num_classes=3, init_weights=False)
+    with pytest.raises(InputError, match=f"images of {size} pixels .*: use at least {smallest} pixels"):
+        check_last_map(net, size)
 
 
 @pytest.mark.parametrize("arch", OF_TORCHVISION)

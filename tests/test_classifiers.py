@@ -121,6 +121,34 @@ def test_an_interrupted_fit_ends_with_the_same_bits(data, tmp_path, monkeypatch,
     assert_same(fit(net("mobilenet_v2"), data, recipe, checkpoint=checkpoint), undisturbed)
 
 
+def test_dropout_is_decided_by_the_seed_also_after_a_kill(data, tmp_path, monkeypatch):
+    def dropping(seed=0):
+        model = net("vgg16")
+        model.net.classifier = nn.Sequential(nn.Dropout(0.5), model.net.classifier)
+        torch.manual_seed(seed)
+        return model
+
+    recipe = Recipe(epochs=3)
+    undisturbed = fit(dropping(), data, recipe)
+    other = dropping(seed=1)
+    before = torch.random.get_rng_state()
+    assert_same(fit(other, data, recipe), undisturbed)
+    assert torch.equal(torch.random.get_rng_state(), before), "the random numbers of others are left alone"
+
+    whole, checkpoint = classifiers._fit_epoch, tmp_path / "cnn.pt"
+
+    def killed(*arguments):
+        if arguments[-1] == 2:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(classifiers, "_fit_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(dropping(), data, recipe, checkpoint=checkpoint)
+    monkeypatch.setattr(classifiers, "_fit_epoch", whole)
+    assert_same(fit(dropping(), data, recipe, checkpoint=checkpoint), undisturbed)
+
+
 def test_outputs_do_not_depend_on_the_other_images_of_a_batch(data):
     fitted = fit(net("resnet50"), data, Recipe(epochs=2))
     together = predict(fitted.model, data.test)

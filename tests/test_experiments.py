@@ -103,14 +103,14 @@ def test_insertion_begins_black_and_ends_with_the_image(study):
             np.testing.assert_allclose(rows[curve], expected, atol=1e-6)
 
 
-def test_confidence_may_be_in_the_true_class(study):
+def test_confidence_may_be_in_the_labelled_class(study):
     frame = experiments.faithfulness(study, [DISSIMILAR], "labelled", n_curves=1, steps=1)
     model, split = classifier(study, DISSIMILAR), study.chosen(*DISSIMILAR[:2], "test")
     with torch.no_grad():
         expected = model(split.batch()).softmax(1).gather(1, split.labels[:, None])[:, 0]
     np.testing.assert_allclose(frame[frame["method"] == "LSFT"]["E"], expected, atol=1e-6)
-    with pytest.raises(InputError, match="unknown confidence 'ture': did you mean 'true'"):
-        experiments.faithfulness(study, [DISSIMILAR], "ture")
+    with pytest.raises(InputError, match="unknown confidence 'labeled': did you mean 'labelled'"):
+        experiments.faithfulness(study, [DISSIMILAR], "labeled")
 
 
 # Noise

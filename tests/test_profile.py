@@ -88,7 +88,12 @@ def test_unknown_names_are_answered_with_the_nearest_one():
     embedded = {"source": "embedded"}
     with pytest.raises(InputError, match="unknown data set 'mnits': did you mean 'mnist'"):
         load_profile("smoke", similar={"mnits": embedded})
+    captions = load_profile("smoke").captions.model_dump()
+    with pytest.raises(InputError, match="unknown data set 'animls10': did you mean 'animals10'"):
+        load_profile("smoke", captions=captions | {"encoder": ("animls10", "resnet50")})
     recipe = {"optimiser": "adam", "lr": 0.1, "epochs": 1}
+    with pytest.raises(InputError, match="vgg16 is fitted for 0 epochs, give it at least one"):
+        load_profile("smoke", cnns={"vgg16": recipe | {"epochs": 0}})
     with pytest.raises(InputError, match="unknown architecture 'vgg166': did you mean 'vgg16'"):
         load_profile("smoke", cnns={"vgg166": recipe})
 
@@ -99,6 +104,13 @@ def test_unknown_names_are_answered_with_the_nearest_one():
         ({"eta": 0}, "eta", "0"),
         ({"eta": "eight"}, "eta", "'eight'"),
         ({"size": 2.5}, "size", "2.5"),
+        ({"size": 8}, "size", "8"),
+        ({"last_map": 1}, "last_map", "1"),
+        (
+            {"cnns": {"vgg16": {"optimiser": "adam", "lr": 0.1, "epochs": 1, "batch": 1}}},
+            "cnns.vgg16.batch",
+            "1",
+        ),
         ({"held_out": 1}, "held_out", "1"),
         ({"held_out": 0}, "held_out", "0"),
         ({"cnn_width": 2}, "cnn_width", "2"),

@@ -156,3 +156,26 @@ def test_wins_count_ties_for_nobody():
     assert found.loc["C", ["win", "tie", "loss"]].tolist() == [50, 50, 0]
     assert found.loc["A", ["win", "tie", "loss"]].tolist() == [0, 100, 0]
     assert found.loc["C", "low"] < 50 < found.loc["C", "high"]
+
+
+def test_the_rows_of_one_image_are_drawn_together():
+    """Three CNNs that say the same of each image are no more evidence than one."""
+    one = scores(0.0)
+    three = pd.concat([one.assign(arch=arch) for arch in ("net", "other", "third")], ignore_index=True)
+    for frame in (one, three):
+        assert tables.means(frame, "dice", ["method"])["n"].tolist() == [80, 80]
+    found, expected = (tables.differences(f, "dice", "B", ["A"]).iloc[0] for f in (three, one))
+    assert found["n"] == 80
+    assert found["low"] == pytest.approx(expected["low"]) and found["high"] == pytest.approx(expected["high"])
+    half = three[(three["arch"] == "net") | (three["image"] < 20)]
+    with pytest.raises(InputError, match="some images have 1 rows and some 3: leave out"):
+        tables.means(half, "dice", ["method"])
+
+
+def test_margins_count_wins_and_losses():
+    frame = scores(0.2).query("dataset == 'first' and image < 3").copy()
+    frame.loc[(frame["method"] == "B") & (frame["image"] == 0), "dice"] -= 1  # loses
+    a = frame[(frame["method"] == "A") & (frame["image"] == 1)]["dice"].item()
+    frame.loc[(frame["method"] == "B") & (frame["image"] == 1), "dice"] = a  # draws
+    found = tables.margins(frame, "dice", "A").set_index(["method", "image"])["margin"]
+    assert found["B"].tolist() == [-100, 0, 100] and found["A"].tolist() == [0, 0, 0]
