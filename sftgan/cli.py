@@ -105,7 +105,7 @@ def survey_build(
 
     study = Study(profile, **parse(parameters))
     asked = experiments.questions(study, (first, second), questions, task)
-    survey.build(asked, out, title, study.seed)
+    survey.build(asked, out, title)
     print(f"{out / 'survey.html'}: send it around; {out / 'key.json'}: keep it for `sftgan survey analyse`")
 
 
@@ -121,10 +121,12 @@ def survey_analyse(
     from sftgan import survey
 
     pooled = survey.read_answers(folder, survey.read_key(key))
-    for line in survey.report(pooled):
-        print(line)
     if votes:
         pooled.votes.to_csv(votes, index=False)
+    for line in survey.complaints(pooled):
+        print(line)
+    for line in survey.report(pooled):
+        print(line)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from random import SystemRandom
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from scipy.stats import binom, binomtest, permutation_test
 from torch import Tensor
 
@@ -59,8 +60,8 @@ class Answers(_Strict):
 
     survey: str
     person: str
-    started: datetime
-    finished: datetime
+    started: AwareDatetime
+    finished: AwareDatetime
     answers: list[Answer]
     complete: bool
     simulated: Literal[True] | None = None
@@ -71,12 +72,14 @@ class Pooled:
     """votes: one row per person and question (person, question, choice: a method or "tie", left: a method, seconds).
 
     problems: one row per file with something to report (file, what, counted). simulated: number of invented persons.
+    n_questions: of the survey.
     """
 
     votes: pd.DataFrame
     problems: pd.DataFrame
     simulated: int
     methods: tuple[str, str]
+    n_questions: int
 
 
 class SignTest(NamedTuple):
@@ -90,11 +93,12 @@ class SignTest(NamedTuple):
 
 @dataclass(frozen=True)
 class Analysis:
-    """questions: one row per question with the votes of each method, ties, and the winner, as the paper counts.
+    """questions: one row per question with the votes of each method, ties, and the winner: who has more votes.
 
     by_question: of the questions won. by_vote: share of the first method in all decided votes and the p of a
-    sign-flip test over persons, as one person's votes belong together. kappa: Fleiss' agreement between the persons
-    over the questions that all of them answered, None where it is undefined; left: how often the left map was chosen.
+    sign-flip test over persons, as one person's votes belong together; None where no vote is decided. kappa: Fleiss'
+    agreement between those who answered every question, n_kappa persons; None where they or the questions are fewer
+    than two. left: how often the left map was chosen; its interval takes the votes as independent.
     """
 
     questions: pd.DataFrame
@@ -108,37 +112,42 @@ class Analysis:
 # The page
 
 
-def build(questions: Sequence[Question], out: Path, title: str, seed: int = 0, task: str = TASK) -> None:
+def build(questions: Sequence[Question], out: Path, title: str, task: str = TASK) -> None:
     """Write OUT/survey.html, to be sent around, and OUT/key.json, which says what is what, to be kept.
 
-    The same questions and seed give the same files. Raises InputError where the questions do not all compare the
-    same two methods.
+    The numbers that stand for the maps are drawn anew each time, so that only the key can tell them apart. Raises
+    InputError where the questions do not all compare the same two methods, or OUT holds the key of another survey.
     """
     methods = sorted({tuple(question.maps) for question in questions})
     if len(methods) != 1 or len(methods[0]) != 2:
         raise InputError(
             "a survey compares the same two methods in every question, and has at least one question."
         )
-    ids = iter(np.random.default_rng(seed).permutation(9000)[: 3 * len(questions)] + 1000)
+    if (out / "key.json").exists():
+        raise InputError(
+            f"{str(out / 'key.json')!r} is the key of a survey already built, whose answers it decodes: choose another "
+            "folder, or remove it."
+        )
+    ids = iter(SystemRandom().sample(range(1000, 10000), 3 * len(questions)))
     key, shown = {}, []
     for question in questions:
         name = f"q{next(ids)}"
         maps = {f"m{next(ids)}": method for method in question.maps}
-        key[name] = maps
+        key[name] = {"caption": question.caption, "maps": maps}
         pictures = [{"id": m, "png": _png(_coloured(question.maps[maps[m]]))} for m in sorted(maps)]
         image = (question.image.permute(1, 2, 0).clamp(0, 1).numpy() * 255).astype(np.uint8)
         shown.append({"id": name, "caption": question.caption, "png": _png(image), "maps": pictures})
     survey = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
-    content = json.dumps({"id": survey, "title": title, "task": task, "questions": shown}).replace(
-        "</", "<\\/"
-    )
-    page = (resources.files("sftgan") / "survey.html").read_text()
+    content = json.dumps({"id": survey, "title": title, "task": task, "questions": shown})
+    content = content.replace("<", "\\u003c")  # no caption can end the script
+    page = (resources.files("sftgan") / "survey.html").read_text(encoding="utf-8")
     page = page.replace("__TITLE__", html.escape(title)).replace("__SURVEY__", content)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "survey.html").write_text(page)
+        (out / "survey.html").write_text(page, encoding="utf-8")
         (out / "key.json").write_text(
-            json.dumps({"survey": survey, "methods": methods[0], "questions": key}, indent=1)
+            json.dumps({"survey": survey, "methods": methods[0], "questions": key}, indent=1),
+            encoding="utf-8",
         )
     except OSError as error:
         raise InputError(
@@ -162,10 +171,15 @@ def _png(pixels: np.ndarray) -> str:
 
 
 def read_key(file: Path) -> dict:
-    """The key that `build` wrote: survey, methods, and for each question which map is which method's."""
+    """The key that `build` wrote: survey, methods, captions, and for each question which map is which method's."""
     try:
-        key = json.loads(file.read_text())
-        return {"survey": key["survey"], "methods": tuple(key["methods"]), "questions": key["questions"]}
+        key = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            "survey": key["survey"],
+            "methods": tuple(key["methods"]),
+            "questions": {name: dict(asked["maps"]) for name, asked in key["questions"].items()},
+            "captions": {name: asked["caption"] for name, asked in key["questions"].items()},
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{str(file)!r} is not the key.json that `sftgan survey build` wrote ({error})."
@@ -187,6 +201,9 @@ def read_answers(folder: Path, key: dict) -> Pooled:
             problems.append([path.name, given, False])
             continue
         other = files.get(given.person)
+        if other and other[1] == given:
+            problems.append([path.name, f"a copy of {other[0]}", False])
+            continue
         if other and other[1].finished >= given.finished:
             problems.append([path.name, f"the same person as {other[0]}, which was finished later", False])
             continue
@@ -206,6 +223,7 @@ def read_answers(folder: Path, key: dict) -> Pooled:
         pd.DataFrame(problems, columns=["file", "what", "counted"]),
         sum(bool(given.simulated) for _, given in files.values()),
         key["methods"],
+        len(key["questions"]),
     )
 
 
@@ -214,7 +232,7 @@ def _checked(path: Path, key: dict) -> Answers | str:
     if path.suffix != ".json" or not path.is_file():
         return "foreign: not an answers-*.json file"
     try:
-        given = Answers.model_validate_json(path.read_text())
+        given = Answers.model_validate_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         return f"cannot be read: {error}"
     except ValidationError as error:
@@ -266,21 +284,17 @@ def analyse(pooled: Pooled) -> Analysis:
     return Analysis(
         questions,
         _sign_test((lead > 0).sum(), (lead < 0).sum()),
-        _by_vote(signs.groupby(votes["person"]).sum().to_numpy(), (signs[signs != 0] > 0).mean()),
-        *_agreement(votes),
+        _by_vote(signs.groupby(votes["person"]).sum().to_numpy(), signs[signs != 0]),
+        *_agreement(votes, pooled.n_questions),
         _sign_test(on_left, len(decided) - on_left),
     )
 
 
 def report(pooled: Pooled) -> list[str]:
-    """What `analyse` finds, and what was wrong with which file, as lines of text."""
-    lines = [
-        f"{row.file}: {row.what}{'' if row.counted else ' (not counted)'}"
-        for row in pooled.problems.itertuples()
-    ]
+    """What `analyse` finds, as lines of text."""
     found = analyse(pooled)
     first, second = pooled.methods
-    lines += [f"{pooled.votes['person'].nunique()} persons, {pooled.simulated} of them simulated", ""]
+    lines = [f"{pooled.votes['person'].nunique()} persons, {pooled.simulated} of them simulated", ""]
     lines += [found.questions.to_string(index=False), ""]
     won = found.questions["winner"].value_counts()
     lines.append(
@@ -299,36 +313,46 @@ def report(pooled: Pooled) -> list[str]:
             f"votes for {first}: {found.by_vote[0]:.2f}, sign-flip over persons: p = {found.by_vote[1]:.3g}"
         )
     if found.kappa is not None:
-        lines.append(f"agreement (Fleiss' kappa, {found.n_kappa} questions): {found.kappa:.2f}")
+        who = f"{found.n_kappa} persons who answered all"
+        lines.append(f"agreement (Fleiss' kappa of {who}): {found.kappa:.2f}")
     return lines
+
+
+def complaints(pooled: Pooled) -> list[str]:
+    """What was wrong with which file, as lines of text."""
+    return [
+        f"{row.file}: {row.what}{'' if row.counted else ' (not counted)'}"
+        for row in pooled.problems.itertuples()
+    ]
 
 
 def _sign_test(wins: int, losses: int) -> SignTest | None:
     return sign_test(int(wins), int(losses)) if wins + losses else None
 
 
-def _by_vote(net: np.ndarray, share: float) -> tuple[float, float] | None:
-    if not net.any():
+def _by_vote(net: np.ndarray, decided: pd.Series) -> tuple[float, float] | None:
+    if decided.empty:
         return None
-    if len(net) == 1:  # both ways of flipping one person are as extreme
+    share = (decided > 0).mean()
+    if len(net) == 1 or not net.any():  # all ways of flipping persons are as extreme
         return float(share), 1.0
     rng = np.random.default_rng(0)
     found = permutation_test((net,), np.sum, permutation_type="samples", n_resamples=9999, rng=rng)
     return float(share), float(found.pvalue)
 
 
-def _agreement(votes: pd.DataFrame) -> tuple[float | None, int]:
+def _agreement(votes: pd.DataFrame, n_questions: int) -> tuple[float | None, int]:
     try:
         from statsmodels.stats.inter_rater import fleiss_kappa
     except ImportError as error:
         raise InputError("agreement needs a package: run `pip install statsmodels`.") from error
-    table = votes.groupby("question")["choice"].value_counts().unstack(fill_value=0)
-    n_persons = votes["person"].nunique()
-    table = table[table.sum(axis=1) == n_persons]
-    used = table.loc[:, table.sum() > 0]
-    if n_persons < 2 or len(used) == 0 or used.shape[1] < 2:
-        return None, len(table)
-    return float(fleiss_kappa(used.to_numpy())), len(table)
+    answered = votes.groupby("person")["question"].transform("size")
+    whole = votes[answered == n_questions]
+    n_persons = whole["person"].nunique()
+    if n_persons < 2 or n_questions < 2 or whole["choice"].nunique() < 2:
+        return None, n_persons
+    table = whole.groupby("question")["choice"].value_counts().unstack(fill_value=0)
+    return float(fleiss_kappa(table.to_numpy())), n_persons
 
 
 def simulate(key: dict, n_persons: int, preference: float, tie: float, out: Path, seed: int = 0) -> None:
@@ -362,4 +386,5 @@ def simulate(key: dict, n_persons: int, preference: float, tie: float, out: Path
             survey=key["survey"], person=f"simulated-{seed}-{k}", started=began, answers=answers,
             finished=began + timedelta(minutes=5), complete=True, simulated=True,
         )  # fmt: skip
-        (out / f"answers-{given.person}.json").write_text(given.model_dump_json(indent=1, exclude_none=True))
+        text = given.model_dump_json(indent=1, exclude_none=True)
+        (out / f"answers-{given.person}.json").write_text(text, encoding="utf-8")
