@@ -255,7 +255,7 @@ def test_where_the_object_is_not_known_grad_cam_is_the_truth():
         ),
         (
             lambda study: experiments.noise(study, [SIMILAR], [], 3),
-            "no noise density is given: give at least one",
+            "the noise densities are .*: give a list such as",
         ),
         (lambda study: experiments.noise(study, [SIMILAR], [0.1], 0), "n_images is 0: give a whole number"),
         (

@@ -209,7 +209,7 @@ def test_points_against_area_are_named():
     )
     (axis,) = drawn(plots.against_area(frame, "win", "wins", "strategy"))
     assert [line.get_xydata().tolist() for line in axis.lines] == [[[0.3, 40.0]], [[1.0, 90.0]]]
-    assert texts(axis.texts) == ["LSFT", "all ones"]
+    assert texts(axis.get_legend().get_texts()) == ["LSFT", "all ones"]
 
 
 def test_counts_are_stacked():

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sftgan.data import REGISTRY
+from sftgan.profile import load_profile
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -104,7 +105,8 @@ def test_citations_are_in_the_bibliography():
 
 
 def test_the_data_page_says_what_the_registry_has():
-    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", (ROOT / "book" / "data.md").read_text(), re.MULTILINE)
+    page = (ROOT / "book" / "data.md").read_text().partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", page, re.MULTILINE)
     words = {
         "embedded": "the packages",
         "folder": "folder",
@@ -113,6 +115,14 @@ def test_the_data_page_says_what_the_registry_has():
     }
     there = {name: {source for source, word in words.items() if word in text} for name, text in rows}
     assert there == {name: set(entry.sources) for name, entry in REGISTRY.items()}
+
+
+def test_the_data_page_says_which_folders_the_profile_cpu_reads():
+    page = (ROOT / "book" / "data.md").read_text().partition("## Your own folder")[2]
+    said = dict(re.findall(r"^\| `(\w+)` \| `([\w-]+)`", page, re.MULTILINE))
+    cpu = load_profile("cpu")
+    used = cpu.similar | cpu.dissimilar | {pair.dataset: pair for pair in cpu.extra} | {"coco": cpu.captions}
+    assert said == {name: s.folder or name for name, s in used.items() if s.source == "folder"}
 
 
 def test_the_example_of_the_readme_runs():

