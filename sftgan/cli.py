@@ -22,6 +22,7 @@ import typer
 from sftgan.errors import InputError, check_name
 from sftgan.provenance import ROOT, provenance
 
+LAST_TO_TRAIN = "03_training_strategies"  # what it trains the later notebooks share
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Notebooks = Annotated[
@@ -54,8 +55,8 @@ def run(
 ) -> None:
     """Execute notebooks into OUT/notebooks, and write OUT/book/status.md.
 
-    As many run side by side as the profile has workers. A notebook whose executed copy was made from the same
-    notebook, package, profile, parameters and requirements.lock is not executed again.
+    Those behind 03, which trains, run side by side, as many as the profile has workers. A notebook whose executed
+    copy was made from the same notebook, package, profile, parameters and requirements.lock is not executed again.
     """
     values = parse(parameters)
     jobs = plan(notebooks, profile, values, out)
@@ -282,14 +283,15 @@ def _digest(*parts: Any) -> str:
 
 
 def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]:
-    """Execute notebooks, some side by side; what they both need one of them computes (see `cache.Stage`)."""
-    prefixes = [f"[{i}/{len(jobs)}]" for i in range(1, len(jobs) + 1)]
+    """Execute notebooks: those that train one after the other, as each uses all workers; the others side by side."""
+    calls = [(job, f"[{i}/{len(jobs)}]", again) for i, job in enumerate(jobs, 1)]
+    training = sum(job.notebook.stem <= LAST_TO_TRAIN for job in jobs)
+    alone = training if min(workers, len(jobs) - training) > 1 else len(jobs)
     started = time.perf_counter()
-    if min(workers, len(jobs)) == 1:
-        results = [execute(job, prefix, again) for job, prefix in zip(jobs, prefixes, strict=True)]
-    else:
+    results = [execute(*call) for call in calls[:alone]]
+    if rest := calls[alone:]:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            results = list(pool.map(execute, jobs, prefixes, [again] * len(jobs)))
+            results += pool.map(execute, *zip(*rest, strict=True))
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
     print(f"{results.count('executed')} of {len(jobs)} notebooks executed in {minutes} min {seconds} s")
     return results
