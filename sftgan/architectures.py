@@ -115,7 +115,7 @@ def check_last_map(model: nn.Module, size: int) -> None:
         return
     smallest = next((s for s in range(size + 1, 1025) if _last_map(model, s) > 1), None)
     raise InputError(
-        f"images of {size} pixels leave the last convolution a map of one pixel, in which Grad-CAM finds no place: "
+        f"images of {size} pixels leave the last convolution at most one pixel, in which Grad-CAM finds no place: "
         + (
             f"use at least {smallest} pixels."
             if smallest

@@ -1,12 +1,14 @@
 """The command `sftgan`: execute the notebooks in a profile, or record their outputs and figures."""
 
 import ast
+import ctypes
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -290,11 +292,18 @@ def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]
     started = time.perf_counter()
     results = [execute(*call) for call in calls[:alone]]
     if rest := calls[alone:]:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, initializer=_end_with_the_parent) as pool:
             results += pool.map(execute, *zip(*rest, strict=True))
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
     print(f"{results.count('executed')} of {len(jobs)} notebooks executed in {minutes} min {seconds} s")
     return results
+
+
+def _end_with_the_parent() -> None:
+    """Have Linux end this process when the one that started it is killed; a kernel ends with its parent by itself."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def execute(job: Job, prefix: str, again: bool = False) -> str:

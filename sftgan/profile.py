@@ -1,6 +1,7 @@
 """Profiles: what the notebooks compute, in YAML files that are checked field by field."""
 
 from importlib import resources
+from itertools import product
 from typing import Any, Literal
 
 import yaml
@@ -115,7 +116,7 @@ def describe(field: str) -> str:
 def load_profile(name: str, **overrides: Any) -> Profile:
     """The profile `name` ("smoke", "cpu", "paper") with fields overridden, checked.
 
-    Raises InputError with the field, what is wrong with it, and the nearest valid name.
+    Raises InputError with the field or name, what is wrong with it, and what is valid.
     """
     folder = resources.files("sftgan") / "profiles"
     check_name(name, sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()), "profile")
@@ -128,18 +129,28 @@ def load_profile(name: str, **overrides: Any) -> Profile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"profile {name}, field {where}: {first['msg']}, got {first['input']!r}.") from None
-    extra, encoder = profile.extra, profile.captions.encoder
-    for dataset in (*profile.similar, *profile.dissimilar, *(pair.dataset for pair in extra), encoder[0]):
+    datasets, extra = (*profile.similar, *profile.dissimilar), profile.extra
+    for dataset in (*datasets, *(pair.dataset for pair in extra)):
         check_name(dataset, REGISTRY, "data set")
     both = sorted(set(profile.similar) & set(profile.dissimilar))
     if both:
         raise InputError(f"profile {name}: {both[0]!r} is in both strategies, give it to one of them.")
     archs = (*profile.cnns, *(pair.arch for pair in extra))
-    for arch in (*archs, encoder[1]):
+    for arch in archs:
         check_name(arch, ARCHITECTURES, "architecture")
-    for arch, recipe in [*profile.cnns.items(), *((pair.arch, pair.cnn) for pair in extra)]:
+    recipes = {f"cnns.{arch}": recipe for arch, recipe in profile.cnns.items()}
+    recipes |= {f"extra.{i}.cnn": pair.cnn for i, pair in enumerate(extra)}
+    for field, recipe in recipes.items():
         if recipe.epochs + recipe.head_epochs == 0:
-            raise InputError(f"profile {name}: {arch} is fitted for 0 epochs, give it at least one.")
+            raise InputError(
+                f"profile {name}, field {field}: epochs and head_epochs are both 0, choose at least 1 for one of them."
+            )
+    if "captions" in overrides or not {"similar", "dissimilar", "cnns", "extra"} & set(overrides):
+        # other pairs alone may come without captions: then the study tells whoever asks for these
+        pairs = [*product(datasets, profile.cnns), *((pair.dataset, pair.arch) for pair in extra)]
+        check_name(
+            " with ".join(profile.captions.encoder), map(" with ".join, pairs), "pair in captions.encoder"
+        )
     smallest = min(archs, key=ARCHITECTURES.get)
     if profile.eta > ARCHITECTURES[smallest]:
         raise InputError(

@@ -145,11 +145,12 @@ def test_the_target_layer_gives_the_last_map_as_pytorch_grad_cam_has_it(arch):
     assert ours.amax((1, 2)).max() == 1
 
 
-def test_without_batch_norm_the_target_layer_is_the_relu_behind_the_last_convolution():
+@pytest.mark.parametrize("arch", ["vgg16", "vgg19"])
+def test_without_batch_norm_the_target_layer_is_the_relu_behind_the_last_convolution(arch):
     torch.manual_seed(0)
-    model = Normalised(torchvision.models.vgg16(num_classes=10)).double().eval()
+    model = Normalised(torchvision.models.get_model(arch, num_classes=10)).double().eval()
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    layer = target_layer(model, "vgg16")
+    layer = target_layer(model, arch)
     assert isinstance(layer, nn.ReLU)
     with pytorch_grad_cam.GradCAM(model, [layer]) as explain:
         theirs = torch.from_numpy(
@@ -204,11 +205,20 @@ def test_an_image_size_that_leaves_one_pixel_is_refused_with_the_smallest_that_w
     assert net.training and last_map_side(net, 33) == 2
 
 
-@pytest.mark.parametrize("arch, size, smallest", [("inception_v3", 64, 107), ("vgg16", 8, 32)])
+@pytest.mark.parametrize(
+    "arch, size, smallest", [("inception_v3", 64, 107), ("vgg16", 8, 32), ("vgg16", 16, 32)]
+)
 def test_images_too_small_for_a_net_are_refused_as_well(arch, size, smallest):
     net = torchvision.models.get_model(arch, weights=None, num_classes=3, init_weights=False)
     with pytest.raises(InputError, match=f"images of {size} pixels .*: use at least {smallest} pixels"):
         check_last_map(net, size)
+
+
+def test_a_net_that_no_image_size_suits_is_refused_without_one():
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1))
+    with pytest.raises(InputError, match="no size up to 1024 helps, choose another CNN") as excinfo:
+        check_last_map(net, 1000)
+    assert "None" not in str(excinfo.value)
 
 
 @pytest.mark.parametrize("arch", OF_TORCHVISION)

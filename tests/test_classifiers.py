@@ -121,14 +121,15 @@ def test_an_interrupted_fit_ends_with_the_same_bits(data, tmp_path, monkeypatch,
     assert_same(fit(net("mobilenet_v2"), data, recipe, checkpoint=checkpoint), undisturbed)
 
 
-def test_dropout_is_decided_by_the_seed_also_after_a_kill(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("head_epochs", [0, 2])
+def test_dropout_is_decided_by_the_seed_also_after_a_kill(data, tmp_path, monkeypatch, head_epochs):
     def dropping(seed=0):
         model = net("vgg16")
         model.net.classifier = nn.Sequential(nn.Dropout(0.5), model.net.classifier)
         torch.manual_seed(seed)
         return model
 
-    recipe = Recipe(epochs=3)
+    recipe = Recipe(epochs=3, head_epochs=head_epochs)
     undisturbed = fit(dropping(), data, recipe)
     other = dropping(seed=1)
     before = torch.random.get_rng_state()
@@ -146,7 +147,7 @@ def test_dropout_is_decided_by_the_seed_also_after_a_kill(data, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         fit(dropping(), data, recipe, checkpoint=checkpoint)
     monkeypatch.setattr(classifiers, "_fit_epoch", whole)
-    assert_same(fit(dropping(), data, recipe, checkpoint=checkpoint), undisturbed)
+    assert_same(fit(dropping(seed=2), data, recipe, checkpoint=checkpoint), undisturbed)
 
 
 def test_outputs_do_not_depend_on_the_other_images_of_a_batch(data):

@@ -1,6 +1,9 @@
 """`sftgan run` and `sftgan record` on small made-up notebooks."""
 
+import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -148,3 +151,24 @@ def test_the_key_depends_on_the_code_but_not_on_the_outputs(tmp_path):
     assert cli.plan([str(notebook)], "smoke", {"x": 2}, tmp_path / "out")[0].key != key
     write(notebook, "x = 3")
     assert cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key != key
+
+
+def test_killing_a_run_ends_its_notebooks(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    code = f"import os, time, pathlib; pathlib.Path({str(notes)!r}, str(os.getpid())).touch(); time.sleep(60)"
+    files = [write(tmp_path / f"{name}.ipynb", "x = 1", code) for name in "ab"]
+    command = [sys.executable, "-c", "from sftgan.cli import main; main()", "run", *map(str, files)]
+    run = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL)
+    assert until(lambda: len(list(notes.iterdir())) == 2), "both run side by side"
+    kernels = [int(file.name) for file in notes.iterdir()]
+    run.kill()
+    run.wait()
+    assert until(lambda: not any(Path(f"/proc/{kernel}").exists() for kernel in kernels))
+
+
+def until(condition, seconds=40) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.2)
+    return condition()

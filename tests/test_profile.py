@@ -88,12 +88,7 @@ def test_unknown_names_are_answered_with_the_nearest_one():
     embedded = {"source": "embedded"}
     with pytest.raises(InputError, match="unknown data set 'mnits': did you mean 'mnist'"):
         load_profile("smoke", similar={"mnits": embedded})
-    captions = load_profile("smoke").captions.model_dump()
-    with pytest.raises(InputError, match="unknown data set 'animls10': did you mean 'animals10'"):
-        load_profile("smoke", captions=captions | {"encoder": ("animls10", "resnet50")})
     recipe = {"optimiser": "adam", "lr": 0.1, "epochs": 1}
-    with pytest.raises(InputError, match="vgg16 is fitted for 0 epochs, give it at least one"):
-        load_profile("smoke", cnns={"vgg16": recipe | {"epochs": 0}})
     with pytest.raises(InputError, match="unknown architecture 'vgg166': did you mean 'vgg16'"):
         load_profile("smoke", cnns={"vgg166": recipe})
 
@@ -104,7 +99,8 @@ def test_unknown_names_are_answered_with_the_nearest_one():
         ({"eta": 0}, "eta", "0"),
         ({"eta": "eight"}, "eta", "'eight'"),
         ({"size": 2.5}, "size", "2.5"),
-        ({"size": 8}, "size", "8"),
+        ({"size": 4}, "size", "4"),
+        ({"size": 15}, "size", "15"),
         ({"last_map": 1}, "last_map", "1"),
         (
             {"cnns": {"vgg16": {"optimiser": "adam", "lr": 0.1, "epochs": 1, "batch": 1}}},
@@ -168,3 +164,43 @@ def test_extra_pairs_are_checked():
         load_profile("smoke", extra=[pair | {"dataset": "tmail", "arch": "vgg16"}])
     with pytest.raises(InputError, match="unknown architecture 'xceptoin': did you mean 'xception'"):
         load_profile("smoke", extra=[pair | {"dataset": "tamil", "arch": "xceptoin"}])
+
+
+@pytest.mark.parametrize(
+    "encoder, nearest",
+    [
+        (("animls10", "resnet50"), "animals10 with resnet50"),
+        (("animals10", "resnet5"), "animals10 with resnet50"),
+        (("animals10", "vgg19"), "animals10 with vgg16"),  # a CNN of the extra pairs, on another data set
+    ],
+)
+def test_the_encoder_of_captions_is_one_of_the_pairs(encoder, nearest):
+    captions = load_profile("smoke").captions.model_dump()
+    expected = f"unknown pair in captions.encoder '{' with '.join(encoder)}': did you mean '{nearest}'"
+    with pytest.raises(InputError, match=expected) as excinfo:
+        load_profile("smoke", captions=captions | {"encoder": encoder})
+    assert "mnist with vgg16" in sentence(excinfo) and "tamil with vgg16" in sentence(excinfo)
+
+
+def test_an_encoder_may_be_an_extra_pair_or_of_a_strategy():
+    captions = load_profile("smoke").captions.model_dump()
+    for encoder in (("tamil", "vgg16"), ("mnist", "mobilenet_v2")):
+        assert load_profile("smoke", captions=captions | {"encoder": encoder}).captions.encoder == encoder
+
+
+def test_fewer_cnns_need_no_other_captions():
+    recipe = {"optimiser": "adam", "lr": 0.1, "epochs": 1}
+    assert list(load_profile("smoke", cnns={"vgg16": recipe}).cnns) == ["vgg16"]
+
+
+def test_a_cnn_is_fitted_for_at_least_one_epoch():
+    none = {"optimiser": "adam", "lr": 0.1, "epochs": 0}
+    both = "epochs and head_epochs are both 0, choose at least 1 for one of them"
+    with pytest.raises(InputError, match=f"profile smoke, field cnns.vgg16: {both}") as excinfo:
+        load_profile("smoke", cnns={"vgg16": none})
+    sentence(excinfo)
+    with pytest.raises(InputError, match=f"profile smoke, field extra.0.cnn: {both}"):
+        load_profile(
+            "smoke", extra=[{"source": "embedded", "dataset": "tamil", "arch": "vgg16", "cnn": none}]
+        )
+    assert load_profile("smoke", cnns={"vgg16": none | {"head_epochs": 1}}).cnns["vgg16"].epochs == 0
