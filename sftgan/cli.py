@@ -1,30 +1,18 @@
-"""The command `sftgan`: execute the notebooks in a profile, or record their outputs and figures."""
+"""The command `sftgan`: execute the notebooks, record what they show, ask people."""
 
 import ast
-import ctypes
-import hashlib
-import json
-import logging
-import multiprocessing
 import os
 import shlex
-import signal
 import sys
-import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sftgan.errors import InputError, check_name
-from sftgan.provenance import ROOT, provenance
+from sftgan import runner
+from sftgan.errors import InputError
 
-LAST_TO_TRAIN = "03_training_strategies"  # what it trains the later notebooks share
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Notebooks = Annotated[
@@ -61,12 +49,12 @@ def run(
     copy was made from the same notebook, package, profile, parameters and requirements.lock is not executed again.
     """
     values = parse(parameters)
-    jobs = plan(notebooks, profile, values, out)
-    results = execute_all(jobs, _workers(profile, values))
+    jobs = runner.plan(notebooks, profile, values, out)
+    results = runner.execute_all(jobs, runner.workers(profile, values))
     status = out / "book" / "status.md"
     if "executed" in results or not status.exists():
         status.parent.mkdir(parents=True, exist_ok=True)
-        status.write_text(status_page(out, profile, values))
+        status.write_text(runner.status_page(out, profile, values))
     raise typer.Exit(code=1 if "failed" in results else 0)
 
 
@@ -79,13 +67,13 @@ def record(
     Figures go to figures/PROFILE. Notebooks executed with their own default parameters are replaced by
     their executed copies, without times and other volatile metadata; the others stay as they are.
     """
-    os.environ["SFTGAN_FIGURES"] = str(ROOT / "figures" / profile)
+    os.environ["SFTGAN_FIGURES"] = str(runner.ROOT / "figures" / profile)
     values = parse(parameters)
-    jobs = plan(notebooks, profile, values, ROOT / "_build" / "record" / profile)
-    results = execute_all(jobs, _workers(profile, values), again=True)
+    jobs = runner.plan(notebooks, profile, values, runner.ROOT / "_build" / "record" / profile)
+    results = runner.execute_all(jobs, runner.workers(profile, values), again=True)
     for job, result in zip(jobs, results, strict=True):  # at the end: until then the checkout is as committed
         if result == "executed" and not job.changed:
-            keep(job.copy, job.notebook)
+            runner.keep(job.copy, job.notebook)
     raise typer.Exit(code=1 if "failed" in results else 0)
 
 
@@ -106,6 +94,7 @@ def survey_build(
     from sftgan import experiments, survey
     from sftgan.study import Study
 
+    survey.check_new(out)  # before anything is trained
     study = Study(profile, **parse(parameters))
     asked = experiments.questions(study, (first, second), questions, task)
     survey.build(asked, out, title)
@@ -119,17 +108,26 @@ def survey_analyse(
         "key.json"
     ),
     votes: Annotated[Path | None, typer.Option(help="CSV file for the pooled votes")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG file for the questions won and the votes on each")
+    ] = None,
 ) -> None:
     """Check and pool answers: what is wrong with which file, counts by question, tests, agreement."""
     from sftgan import survey
+    from sftgan import votes as analysis
 
     pooled = survey.read_answers(folder, survey.read_key(key))
-    if votes:
-        pooled.votes.to_csv(votes, index=False)
     for line in survey.complaints(pooled):
         print(line)
-    for line in survey.report(pooled):
-        print(line)
+    found = analysis.analyse(pooled)
+    print(*analysis.report(found), sep="\n")
+    try:
+        if votes:
+            pooled.votes.to_csv(votes, index=False)
+        if figure:
+            analysis.figure(found).savefig(figure, format="png", dpi=150, bbox_inches="tight")
+    except OSError as error:
+        raise InputError(f"the results cannot be written: {error}.") from None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -170,246 +168,3 @@ def parse(parameters: Iterable[str] | None) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             values[name] = text
     return values
-
-
-# --- what is to be executed ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook to execute: `changed` are the parameters that differ from the notebook's own."""
-
-    notebook: Path
-    copy: Path
-    changed: dict[str, Any]
-    key: str
-    """Digest of all that the executed copy depends on."""
-
-
-def plan(names: list[str] | None, profile: str, parameters: dict[str, Any], out: Path) -> list[Job]:
-    """Choose notebooks and their parameters; check what can be checked before the first one starts."""
-    check_name(profile, _profiles(), "profile")
-    notebooks = [_find(name) for name in names] if names else sorted((ROOT / "notebooks").glob("*.ipynb"))
-    if not notebooks:
-        raise InputError(f"there is no notebook in {ROOT / 'notebooks'}: give the notebooks' paths.")
-    declared = {notebook: _declared(notebook) for notebook in notebooks}
-    fields = _fields() if any(set(parameters) - set(own) for own in declared.values()) else set()
-    for name in parameters:
-        check_name(name, sorted(fields.union(*declared.values())), "parameter")
-
-    package = _package_digest()
-    jobs = []
-    for notebook, own in declared.items():
-        copy = out.resolve() / "notebooks" / notebook.name
-        if copy == notebook:
-            raise InputError(f"{out} would overwrite {notebook.name}: choose another folder as --out.")
-        values = {"profile": profile} | parameters
-        changed = {
-            k: v for k, v in values.items() if (k in own or k in fields) and not _is_default(own, k, v)
-        }
-        key = _digest(_source(notebook), package, changed, os.environ.get("SFTGAN_DATA"))
-        jobs.append(Job(notebook, copy, changed, key))
-    return jobs
-
-
-def _papermill() -> Any:
-    try:
-        import papermill
-    except ImportError:
-        raise InputError("executing notebooks needs papermill: pip install 'sftgan[book]'.") from None
-    return papermill
-
-
-def _profiles() -> list[str]:
-    folder = resources.files("sftgan") / "profiles"
-    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
-def _fields() -> set[str]:
-    from sftgan.profile import FIELDS
-
-    return set(FIELDS)
-
-
-def _workers(profile: str, parameters: dict[str, Any]) -> int:
-    from sftgan.profile import load_profile
-
-    return load_profile(profile, **{k: v for k, v in parameters.items() if k in _fields()}).workers
-
-
-def _find(name: str) -> Path:
-    """Path of a notebook given as a file, or by its name below notebooks/."""
-    if Path(name).is_file():
-        return Path(name).resolve()
-    known = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-    return known[check_name(Path(name).stem, known, "notebook")]
-
-
-def _declared(notebook: Path) -> dict:
-    """The parameters in the notebook's cell tagged "parameters", by name."""
-    try:
-        return _papermill().inspect_notebook(str(notebook))
-    except ValueError as error:
-        raise InputError(f"{notebook} is not a notebook that can be executed: {error}") from None
-
-
-def _is_default(own: dict, name: str, value: Any) -> bool:
-    """Whether a notebook has this value of the parameter without being told."""
-    try:
-        return ast.literal_eval(own[name]["default"]) == value
-    except (KeyError, ValueError, SyntaxError):
-        return False
-
-
-def _source(notebook: Path) -> list:
-    cells = json.loads(notebook.read_text())["cells"]
-    return [(cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags")) for cell in cells]
-
-
-def _package_digest() -> str:
-    package = Path(str(resources.files("sftgan")))
-    files = [
-        *package.rglob("*.py"),
-        *package.rglob("*.yaml"),
-        *package.rglob("*.html"),
-        ROOT / "requirements.lock",
-    ]
-    return _digest(*[(file.name, file.read_text()) for file in sorted(files) if file.exists()])
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-# --- execution ----------------------------------------------------------------------------------------
-
-
-def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]:
-    """Execute notebooks: those that train one after the other, as each uses all workers; the others side by side."""
-    calls = [(job, f"[{i}/{len(jobs)}]", again) for i, job in enumerate(jobs, 1)]
-    training = sum(job.notebook.stem <= LAST_TO_TRAIN for job in jobs)
-    alone = training if min(workers, len(jobs) - training) > 1 else len(jobs)
-    started = time.perf_counter()
-    results = [execute(*call) for call in calls[:alone]]
-    if rest := calls[alone:]:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, spawn, initializer=_end_with_the_parent) as pool:
-            results += pool.map(execute, *zip(*rest, strict=True))
-    minutes, seconds = divmod(round(time.perf_counter() - started), 60)
-    print(f"{results.count('executed')} of {len(jobs)} notebooks executed in {minutes} min {seconds} s")
-    return results
-
-
-def _end_with_the_parent() -> None:
-    """Have Linux end this process when the one that started it is killed; a kernel ends with its parent by itself."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def execute(job: Job, prefix: str, again: bool = False) -> str:
-    """Execute one notebook: "executed", "up to date" or "failed", also as a line of progress.
-
-    A notebook that fails leaves its partly executed copy, and its last line of error on stderr.
-    """
-    import nbformat
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    if not again and _written(job.copy).get("key") == job.key:
-        print(f"{prefix} {job.notebook.stem}: up to date", flush=True)
-        return "up to date"
-    print(f"{prefix} {job.notebook.stem} ...", flush=True)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    job.copy.parent.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    try:
-        executed = _papermill().execute_notebook(
-            str(job.notebook),
-            str(job.copy),
-            parameters=job.changed,
-            kernel_name="python3",
-            progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=50"],  # or each kernel warns of its transport
-            cwd=str(job.notebook.parent),
-        )
-    except PapermillExecutionError as error:
-        return _failed(job, prefix, f"{error.ename}: {error.evalue}")
-    except DeadKernelError:
-        return _failed(job, prefix, "the kernel died, most often for want of memory.")
-    executed.metadata["sftgan"] = {
-        "key": job.key,
-        "seconds": round(time.perf_counter() - started, 1),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": provenance()["commit"],
-    }
-    nbformat.write(executed, job.copy)
-    print(f"{prefix} {job.notebook.stem}: {executed.metadata['sftgan']['seconds']:.0f} s", flush=True)
-    return "executed"
-
-
-def _failed(job: Job, prefix: str, sentence: str) -> str:
-    print(f"{prefix} {job.notebook.stem}: failed", flush=True)
-    print(f"sftgan: {sentence.splitlines()[-1]} (see {job.copy})", file=sys.stderr)
-    return "failed"
-
-
-def _written(copy: Path) -> dict:
-    """What `execute` wrote into an executed copy; empty where there is no whole one."""
-    try:
-        return json.loads(copy.read_text())["metadata"].get("sftgan", {})
-    except (OSError, ValueError):
-        return {}
-
-
-def keep(copy: Path, notebook: Path) -> None:
-    """Replace a notebook by its executed copy, leaving out all that changes from run to run."""
-    import nbformat
-
-    executed = nbformat.read(copy, as_version=4)
-    for name in ("papermill", "sftgan"):
-        executed.metadata.pop(name, None)
-    executed.metadata.get("language_info", {}).pop("version", None)
-    for cell in executed.cells:
-        for name in ("papermill", "execution"):
-            cell.metadata.pop(name, None)
-        if not cell.metadata.get("tags"):
-            cell.metadata.pop("tags", None)
-    nbformat.write(executed, notebook)
-
-
-def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:
-    """Markdown page: execution times, data sources, versions, hardware, commit."""
-    from sftgan.study import Study
-
-    here = provenance()
-    runs = []
-    for copy in sorted((out / "notebooks").glob("*.ipynb")):
-        if written := _written(copy):
-            minutes, seconds = divmod(round(written["seconds"]), 60)
-            runs.append([copy.stem, f"{minutes} min {seconds:02} s", written["finished"], written["commit"]])
-    study = Study(profile, **{k: v for k, v in parameters.items() if k in _fields()})
-    sources = [[row["dataset"], row["source"], row["label"]] for row in study.data_sources()]
-    given = ", ".join(f"`{name} = {value!r}`" for name, value in parameters.items())
-    hardware = here["hardware"]
-    machine = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB of memory"
-    return "\n\n".join(
-        [
-            "# Status of this build",
-            f"Profile `{profile}`{f' with {given}' if given else ''}; command `{here['command']}`.",
-            "## Executed notebooks",
-            _table(["notebook", "time", "finished (UTC)", "commit"], runs),
-            "## Data",
-            _table(["data set", "source", "what it is"], sources),
-            "## Machine",
-            f"{machine}, {hardware['gpu'] or 'no GPU'}; {here['platform']}.",
-            "## Versions",
-            _table(["package", "version"], list(here["versions"].items())) + "\n",
-        ]
-    )
-
-
-def _table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )

@@ -52,7 +52,7 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]  # a commit may be under way
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

