@@ -108,12 +108,17 @@ def target_layer(model: Normalised, arch: str) -> nn.Module:
     return behind if isinstance(behind, nn.ReLU) else modules[last]
 
 
+def last_block(model: Normalised, arch: str) -> nn.Module | None:
+    """The block in `BLOCKS` whose output is explained in the place of the last convolution's, or None."""
+    return target_layer(model, arch) if arch in BLOCKS else None
+
+
 @torch.no_grad()
-def check_last_map(model: nn.Module, size: int) -> None:
+def check_last_map(model: nn.Module, size: int, channels: int = 3) -> None:
     """Raise InputError if the last convolution makes a single pixel of images of `size`, with a size that works."""
-    if _last_map(model, size) > 1:
+    if _last_map(model, size, channels) > 1:
         return
-    smallest = next((s for s in range(size + 1, 1025) if _last_map(model, s) > 1), None)
+    smallest = next((s for s in range(size + 1, 1025) if _last_map(model, s, channels) > 1), None)
     raise InputError(
         f"images of {size} pixels leave the last convolution at most one pixel, in which Grad-CAM finds no place: "
         + (
@@ -124,7 +129,7 @@ def check_last_map(model: nn.Module, size: int) -> None:
     )
 
 
-def _last_map(model: nn.Module, size: int) -> int:
+def _last_map(model: nn.Module, size: int, channels: int) -> int:
     """Smaller side of the last convolution's output; 0 where the images are too small to come so far."""
     sides: list[int] = []
     handles = [
@@ -135,7 +140,7 @@ def _last_map(model: nn.Module, size: int) -> int:
     was_training = model.training
     device = next(model.parameters()).device
     try:
-        model.eval()(torch.zeros(1, 3, size, size, device=device))
+        model.eval()(torch.zeros(1, channels, size, size, device=device))
     except RuntimeError:
         return 0
     finally:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from sftgan.architectures import check_last_map
 from sftgan.errors import InputError, check_name
 
 _ACTIVATIONS = {
@@ -54,10 +55,10 @@ def layer_cams(
         w_k = mean over positions of dy/dA_k,    CAM_l = min-max(upsample(ReLU(sum over k of w_k A_k))).
 
     One forward and one `torch.autograd.grad` serve all layers and the whole batch. The maps equal those of
-    pytorch-grad-cam, layer by layer. Convolutions whose output is 1 x 1 carry no map and are left out; a
-    convolution that is called twice counts twice, its second call named "conv (call 2)". A depthwise convolution
-    whose output goes straight into a 1 x 1 convolution, without even a batch norm between, is half of a separable
-    one: the pair is one layer, tapped behind its pointwise half, as Keras counts.
+    pytorch-grad-cam, layer by layer. Convolutions whose output is 1 x 1, as in squeeze-and-excitation, carry no map
+    and are left out; a convolution that is called twice counts twice, its second call named "conv (call 2)". A
+    depthwise convolution whose output goes straight into a 1 x 1 convolution, without even a batch norm between, is
+    half of a separable one: the pair is one layer, tapped behind its pointwise half, as Keras counts.
 
     Parameters
     ----------
@@ -74,18 +75,19 @@ def layer_cams(
 
     Raises
     ------
-    InputError : images of the wrong type, shape, range or with NaN; a class index out of range; a model
-        without convolutions or whose output is not (B, C).
+    InputError : images of the wrong type, shape, range or with NaN, or so small that the last convolutions see
+        a single pixel; a class index out of range; a model without convolutions, whose output is not (B, C), or
+        whose logits have no gradient.
     """
     _check_images(images)
     check_name(tap, ["post", "pre"], "tap")
-    height, width = images.shape[-2:] if size is None else (size, size) if isinstance(size, int) else size
+    shape = _shape(images, size)
     with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model):
         images = images.clone() if images.is_inference() else images.detach()
         logits, taps = _forward(_unwrap(model), images, tap)
-        score = logits.gather(1, _class_indices(logits.detach(), targets)[:, None]).sum()
+        score = _score(logits, targets)
         gradients = torch.autograd.grad(score, [t.output for t in taps], allow_unused=True)
-        cams = [_cam(t.output.detach(), g, (height, width)) for t, g in zip(taps, gradients, strict=True)]
+        cams = [_cam(t.output.detach(), g, shape) for t, g in zip(taps, gradients, strict=True)]
     maps, dead = minmax(torch.stack(cams, dim=1))
     return LayerCams(maps, tuple(t.name for t in taps), dead, logits.detach())
 
@@ -102,7 +104,6 @@ def block_cam(
     For nets whose last convolution is one branch of several, such as InceptionV3: its last block is the layer.
     """
     _check_images(images)
-    height, width = images.shape[-2:] if size is None else (size, size) if isinstance(size, int) else size
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
@@ -115,9 +116,10 @@ def block_cam(
             logits = _unwrap(model)(images.clone() if images.is_inference() else images.detach())
         finally:
             handle.remove()
-        score = logits.gather(1, _class_indices(logits.detach(), targets)[:, None]).sum()
-        (gradient,) = torch.autograd.grad(score, outputs[-1:])
-        cam = _cam(outputs[-1].detach(), gradient, (height, width))
+        if not outputs:
+            raise InputError("the model never called the block whose output is to be explained.")
+        (gradient,) = torch.autograd.grad(_score(logits, targets), outputs[-1:])
+        cam = _cam(outputs[-1].detach(), gradient, _shape(images, size))
     return minmax(cam)[0]
 
 
@@ -132,6 +134,22 @@ def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
     span = shifted.amax((-2, -1), keepdim=True)
     scaled = shifted / span.clamp_min(torch.finfo(maps.dtype).tiny)
     return scaled, (span == 0)[..., 0, 0]
+
+
+def _shape(images: Tensor, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    if size is None:
+        return tuple(images.shape[-2:])
+    return (size, size) if isinstance(size, int) else size
+
+
+def _score(logits: Tensor, targets: int | Sequence[int] | Tensor | None) -> Tensor:
+    """Sum over the images of the explained class's logit; images do not mix, so its gradient is that of each."""
+    if not logits.requires_grad:
+        raise InputError(
+            "the logits have no gradient with respect to any convolution: the model detaches them or computes them "
+            "under no_grad."
+        )
+    return logits.gather(1, _class_indices(logits.detach(), targets)[:, None]).sum()
 
 
 def _cam(activation: Tensor, gradient: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -160,6 +178,9 @@ class _Recorder(TorchFunctionMode):
         self.passed_on: dict[int, tuple[_Tap, Tensor, int]] = {}  # by id: tap, tensor, its version
         self.halves: dict[int, tuple[_Tap, Tensor, int]] = {}  # the same, of depthwise convolutions
         self.calls: Counter[str] = Counter()
+        self.pixel: str | None = (
+            None  # the last padded convolution that made one pixel, if no map came behind it
+        )
         self.thread = threading.get_ident()
         self.names = {m: name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
 
@@ -173,9 +194,14 @@ class _Recorder(TorchFunctionMode):
         return result.clone() if tap.name in self.protected else result
 
     def hook(self, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
-        if threading.get_ident() != self.thread or output.shape[-2:].numel() == 1:
+        if threading.get_ident() != self.thread:
             return None
         name = self.names[module] or "model"
+        if output.shape[-2:].numel() == 1:
+            if max(module.kernel_size) > 1 and module.padding not in ("valid", (0, 0)):
+                self.pixel = name
+            return None
+        self.pixel = None
         self.calls[name] += 1
         if self.calls[name] > 1:
             name = f"{name} (call {self.calls[name]})"
@@ -209,6 +235,9 @@ def _forward(
     finally:
         for handle in handles:
             handle.remove()
+    if recorder.pixel:
+        check_last_map(model, min(images.shape[-2:]), images.shape[1])
+        raise InputError(f"the images are too small: {recorder.pixel!r} makes a single pixel of them.")
     if not recorder.taps:
         raise InputError("the model called none of its convolutions, or none has an output above 1 x 1.")
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
