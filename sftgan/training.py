@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from sftgan.checkpoint import load_checkpoint, save_checkpoint
 from sftgan.errors import InputError, check_name
-from sftgan.metrics import binarise, dice
 from sftgan.networks import Discriminator, Generator
 
 
@@ -30,10 +29,12 @@ class Examples:
         return len(self.images)
 
     def subset(self, index: Tensor) -> "Examples":
+        """Those at the places `index` (m,)."""
         return Examples(self.images[index], self.conditions[index], self.targets[index])
 
     @staticmethod
     def concatenate(parts: list["Examples"]) -> "Examples":
+        """All of them, in order."""
         return Examples(
             torch.cat([p.images for p in parts]),
             torch.cat([p.conditions for p in parts]),
@@ -64,13 +65,13 @@ class TrainedGAN:
     """A trained generator in evaluation mode, on the CPU.
 
     losses: one row per step (step, epoch, discriminator, adversarial, reconstruction).
-    curve: one row per epoch, 0 being the untrained net (epoch, step, mse, dice), on the watched examples.
+    epochs: one row per epoch, 0 being the untrained net (epoch, step).
     previews: (epochs + 1, n, H, W), the maps of the watched examples after each epoch.
     """
 
     generator: Generator
     losses: pd.DataFrame
-    curve: pd.DataFrame
+    epochs: pd.DataFrame
     previews: Tensor
 
 
@@ -87,8 +88,8 @@ def train_gan(
     The `watched` examples, of held-out classes, show the progress; they choose nothing.
 
     With `checkpoint` the state is written there after every epoch, and a run that was killed goes on from it to
-    the same weights, bit for bit. `accelerator` is Lightning Fabric's ("cpu", "cuda", "auto"); bfloat16 is used
-    on CUDA devices that have it. Raises InputError when a loss is not finite.
+    the same weights, on a CPU bit for bit. `accelerator` is Lightning Fabric's, "cpu" or "cuda"; bfloat16 is used on
+    CUDA devices that have it. Raises InputError when a loss is not finite.
     """
     check_name(recipe.reconstruction, ["mse", "mae"], "reconstruction loss")
     fabric = Fabric(accelerator=accelerator, devices=1, precision=_precision(accelerator))
@@ -103,14 +104,11 @@ def train_gan(
     if saved:
         for name, part in state.items():
             part.load_state_dict(saved[name])
-        losses, curve, previews = saved["losses"], saved["curve"], saved["previews"]
+        losses, previews = saved["losses"], saved["previews"]
     else:
-        first, preview = _measure(generator, watched, recipe)
-        losses, curve, previews = [], [{"epoch": 0, "step": 0, **first}], [preview]
-    progress = tqdm(
-        range(len(curve) - 1, recipe.epochs), desc=recipe.kind.upper(), unit="epoch", disable=None
-    )
-    for epoch in progress:
+        losses, previews = [], [_preview(generator, watched, recipe)]
+    done = len(previews) - 1
+    for epoch in tqdm(range(done, recipe.epochs), desc=recipe.kind.upper(), unit="epoch", disable=None):
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
         for index in order.split(recipe.batch):
             step = {"step": len(losses) + 1, "epoch": epoch + 1}
@@ -118,14 +116,12 @@ def train_gan(
             losses.append(
                 step | _step(fabric, generator, discriminator, g_optimiser, d_optimiser, batch, recipe)
             )
-        measured, preview = _measure(generator, watched, recipe)
-        curve.append({"epoch": epoch + 1, "step": len(losses), **measured})
-        previews.append(preview)
-        progress.set_postfix(measured)
+        previews.append(_preview(generator, watched, recipe))
         weights = {name: part.state_dict() for name, part in state.items()}
-        save_checkpoint(checkpoint, weights | {"losses": losses, "curve": curve, "previews": previews})
-    trained = generator.module.cpu().eval()
-    return TrainedGAN(trained, pd.DataFrame(losses), pd.DataFrame(curve), torch.stack(previews))
+        save_checkpoint(checkpoint, weights | {"losses": losses, "previews": previews})
+    steps = math.ceil(len(train) / recipe.batch)
+    epochs = pd.DataFrame({"epoch": range(len(previews)), "step": [steps * e for e in range(len(previews))]})
+    return TrainedGAN(generator.module.cpu().eval(), pd.DataFrame(losses), epochs, torch.stack(previews))
 
 
 @torch.no_grad()
@@ -187,15 +183,13 @@ def _bce(logits: Tensor, real: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
-def _measure(generator: nn.Module, watched: Examples, recipe: GANRecipe) -> tuple[dict[str, float], Tensor]:
-    """Mean squared error and Dice at 127 of the maps against the targets, and the maps."""
+def _preview(generator: nn.Module, watched: Examples, recipe: GANRecipe) -> Tensor:
     maps = generate(generator, watched)
     if not maps.isfinite().all():
         raise _diverged("the generator's maps are not finite", recipe)
-    overlap = dice(binarise(maps), binarise(watched.targets)).mean().item()
-    return {"mse": F.mse_loss(maps, watched.targets).item(), "dice": overlap}, maps
+    return maps
 
 
 def _precision(accelerator: str) -> str:
-    cuda = accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
-    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_bf16 else "32-true"
