@@ -12,22 +12,40 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import Inception3
 from tqdm import tqdm
 
-from sftgan.architectures import Normalised
-from sftgan.captions import Caption, CaptionData
+from sftgan.architectures import BLOCKS, Normalised
+from sftgan.captions import Caption, CaptionData, roles
 from sftgan.cgma import cgma
 from sftgan.checkpoint import load_checkpoint, save_checkpoint
 from sftgan.errors import InputError, check_name
-from sftgan.gradcam import layer_cams
+from sftgan.gradcam import block_cam, layer_cams
 
 PAD, START, END, UNKNOWN = range(4)
 _MARKS = ("<pad>", "<start>", "<end>", "<unk>")
+
+
+class _Inception(nn.Module):
+    """torchvision's InceptionV3 up to its last block, Mixed_7c."""
+
+    _transform_input = Inception3._transform_input
+
+    def __init__(self, net: Inception3):
+        super().__init__()
+        self.transform_input = net.transform_input  # ImageNet weights want other input
+        self.layers = nn.Sequential(*list(net.children())[:-3])  # without pool, dropout and head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(self._transform_input(images))
+
+
 _FEATURES = {  # the part of a net that makes the last feature map
     "vgg16": lambda net: net.features,
     "vgg19": lambda net: net.features,
     "mobilenet_v2": lambda net: net.features,
     "resnet50": lambda net: nn.Sequential(*list(net.children())[:-2]),
+    "inception_v3": _Inception,
 }
 
 
@@ -35,14 +53,22 @@ class Captioner(nn.Module):
     """A CNN, additive attention over its last feature map, and a GRU that writes a word at a time.
 
     In the manner of Show, Attend and Tell (Xu 2015) and of the TensorFlow tutorial that the paper used. `encoder`
-    maps images (B, 3, H, W) in [0, 1] to features (B, channels, h, w).
+    maps images (B, 3, H, W) in [0, 1] to features (B, channels, h, w). branched: its last convolution is one of
+    several branches, so that the last Grad-CAM is that of the features.
     """
 
     def __init__(
-        self, encoder: nn.Module, channels: int, vocabulary: Caption, units: int = 128, embedding: int = 64
+        self,
+        encoder: nn.Module,
+        channels: int,
+        vocabulary: Caption,
+        branched: bool = False,
+        units: int = 128,
+        embedding: int = 64,
     ):
         super().__init__()
         self.encoder = encoder
+        self.branched = branched
         self.vocabulary = vocabulary
         self.index = {word: i for i, word in enumerate(vocabulary)}
         self.project = nn.Sequential(nn.Linear(channels, embedding), nn.ReLU())
@@ -95,7 +121,7 @@ def build_captioner(
         channels = encoder.eval()(torch.zeros(1, 3, size, size)).shape[1]
     counts = Counter(word for captions in data.train.captions for caption in captions for word in caption)
     vocabulary = (*_MARKS, *(word for word, _ in counts.most_common(words)))
-    return Captioner(encoder, channels, vocabulary)
+    return Captioner(encoder, channels, vocabulary, branched=arch in BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -114,13 +140,14 @@ def fit_captioner(
     lr: float = 3e-3,
     seed: int = 0,
     checkpoint: Path | None = None,
+    device: str | torch.device = "cpu",
 ) -> FittedCaptioner:
     """Fit encoder and decoder together, by AdamW and one cycle; each epoch one caption of every image.
 
     With `checkpoint` the state is written there after every epoch, and a run that was killed goes on from it to
-    the same weights, bit for bit.
+    the same weights, on a CPU bit for bit.
     """
-    n = len(data.train)
+    n, model = len(data.train), model.to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs * math.ceil(n / batch))
     rows: list[dict] = []
@@ -135,7 +162,9 @@ def fit_captioner(
         losses = []
         for index in torch.from_numpy(rng.permutation(n)).split(batch):
             captions = [data.train.captions[i] for i in index.tolist()]
-            loss = _loss(model, data.train.batch(index), [c[rng.integers(len(c))] for c in captions])
+            loss = _loss(
+                model, data.train.batch(index).to(device), [c[rng.integers(len(c))] for c in captions]
+            )
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -154,13 +183,17 @@ def fit_captioner(
     return FittedCaptioner(model.eval(), pd.DataFrame(rows))
 
 
-@torch.no_grad()
 def describe(model: Captioner, images: Tensor, longest: int = 20) -> list[Caption]:
     """The most likely next word, again and again: a caption for each image (B, 3, H, W) in [0, 1]."""
+    return [caption for part in images.split(128) for caption in _describe(model, part, longest)]
+
+
+@torch.no_grad()
+def _describe(model: Captioner, images: Tensor, longest: int) -> list[Caption]:
     model.eval()
-    features = model.features(images)
+    features = model.features(images.to(next(model.parameters()).device))
     state = features.new_zeros(len(images), model.ask.in_features)
-    words = torch.full((len(images),), START)
+    words = torch.full((len(images),), START, device=features.device)
     written: list[list[int]] = []
     for _ in range(longest):
         logits, state, _ = model.step(words, state, features)
@@ -188,19 +221,49 @@ def bleu(written: Sequence[Caption], references: Sequence[Sequence[Caption]]) ->
     return corpus_bleu([" ".join(caption) for caption in written], columns, tokenize="none").score
 
 
+def quality(written: Sequence[Caption], data: CaptionData) -> pd.DataFrame:
+    """How good the captions written for the test images are, beside two controls that have not seen the image.
+
+    captions (whose), BLEU, "right subjects, %": those whose subject is that of one of the image's captions.
+    """
+    references = data.test.captions
+    (frequent, _), *_ = Counter(captions[0] for captions in data.train.captions).most_common(1)
+    compared = {
+        "the model": written,
+        "control: always the most frequent caption": [frequent] * len(written),
+        "control: the captions of other images": [*written[1:], *written[:1]],
+    }
+
+    def subjects(caption: Caption) -> set[str]:
+        return {w for w, r in zip(caption, roles(caption, data.source), strict=True) if r == "subject"}
+
+    wanted = [set().union(*map(subjects, captions)) for captions in references]
+    rows = []
+    for name, captions in compared.items():
+        right = [bool(subjects(caption) & names) for caption, names in zip(captions, wanted, strict=True)]
+        score = bleu(captions, references)
+        rows.append({"captions": name, "BLEU": score, "right subjects, %": 100 * np.mean(right)})
+    return pd.DataFrame(rows)
+
+
 def word_cams(
     model: Captioner, image: Tensor, caption: Caption, size: int, eta: int = 8, tap: str = "post",
     rounding: str = "double",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """CGMAs (T, eta, size, size) and the last layer's Grad-CAMs (T, size, size) of an image's T words.
 
-    What is explained is the logit of each word, given the words before it. Image (3, H, W) in [0, 1].
+    What is explained is the logit of each word, given the words before it. Image (3, H, W) in [0, 1]. The last layer
+    is the last convolution, or the features that a branched encoder makes.
     """
     conditions, last = [], []
     for t, index in enumerate(model.encode(caption)):
-        cams = layer_cams(_NextWord(model, caption[:t]), image[None], index, tap, size)
-        conditions.append(cgma(cams.maps, eta, rounding)[0])
-        last.append(cams.maps[0, -1])
+        next_word = _NextWord(model, caption[:t])
+        cams = layer_cams(next_word, image[None], index, tap, size).maps
+        conditions.append(cgma(cams, eta, rounding)[0])
+        if model.branched:
+            last.append(block_cam(next_word, model.encoder, image[None], index, size)[0])
+        else:
+            last.append(cams[0, -1])
     return torch.stack(conditions), torch.stack(last)
 
 
@@ -220,6 +283,6 @@ class _NextWord(nn.Module):
 def _loss(model: Captioner, images: Tensor, captions: Sequence[Caption]) -> Tensor:
     """Mean cross entropy of the words and the end of each caption; padding does not count."""
     lines = [torch.tensor([START, *model.encode(caption), END]) for caption in captions]
-    words = nn.utils.rnn.pad_sequence(lines, batch_first=True, padding_value=PAD)
+    words = nn.utils.rnn.pad_sequence(lines, batch_first=True, padding_value=PAD).to(images.device)
     logits = model(images, words[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD)

@@ -1,5 +1,7 @@
 """Captioned images: drawn scenes, or from a folder, or MS-COCO, and the roles of their words (paper, section 4.3.7)."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -18,14 +20,19 @@ from sftgan.errors import InputError, check_name
 _SOURCES = ("embedded", "folder", "torchvision")
 _Listing = list[tuple[Path, tuple[str, ...]]]
 Caption = tuple[str, ...]
+ROLES = ("subject", "verb", "second noun", "other")
 
 
 @dataclass(frozen=True)
 class CaptionSplit:
-    """Images uint8 (n, 3, size, size) and the captions of each, as words."""
+    """Images uint8 (n, 3, size, size) and the captions of each, as words.
+
+    masks: bool (n, size, size), True on the caption's subject; None where its place is not known, as in photographs.
+    """
 
     images: Tensor
     captions: tuple[tuple[Caption, ...], ...]
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,34 +92,38 @@ def words_of(caption: str) -> Caption:
 
 
 def roles(words: Caption, source: str) -> list[str]:
-    """For each word "subject", "verb" or "other".
+    """For each word one of `ROLES`; the second noun is the first one behind the verb.
 
     Exact for drawn scenes. For real captions a heuristic, as a tagger would have to be downloaded: a verb is a word
     in -ing (the form in which such captions put nearly all verbs), but for some nouns and for adjectives right behind
-    an article; the subject is the last word before the first verb or preposition, unless it is an article.
+    an article; a noun is the last word before a verb, a preposition or the end, unless it is an article; the subject
+    is the one before the first verb or preposition.
     """
     if source == "embedded":
         nouns = [i for i, word in enumerate(words) if word in scenes.NOUNS]
-        verbs = {i for i, word in enumerate(words) if word in scenes.VERBS}
+        verbs = [i for i, word in enumerate(words) if word in scenes.VERBS]
+        subject = nouns[:1]
     else:
-        verbs = {
+        verbs = [
             i for i, word in enumerate(words)
             if word.endswith("ing") and word not in _NOUNS_IN_ING and i and words[i - 1] not in _ARTICLES
-        }  # fmt: skip
-        stops = [*verbs, *(i for i, word in enumerate(words) if word in _PREPOSITIONS)]
-        before = [
-            i for i in range(min(stops, default=len(words))) if words[i] not in ("is", "are", "was", "were")
-        ]
-        nouns = [i for i in before[-1:] if words[i] not in _ARTICLES]
-    return ["subject" if i in nouns[:1] else "verb" if i in verbs else "other" for i in range(len(words))]
+        ]  # fmt: skip
+        stops = [i for i, word in enumerate(words) if i in verbs or word in _STOPS]
+        nouns = [end - 1 for end in (*stops, len(words)) if end and end - 1 not in stops]
+        nouns = [i for i in nouns if words[i] not in _ARTICLES]
+        subject = [i for i in nouns[:1] if i < min(stops, default=len(words))]
+    second = [i for i in nouns if verbs and i > verbs[0]][:1]
+    role_of = dict.fromkeys(verbs, "verb") | dict.fromkeys(second, "second noun")
+    role_of |= dict.fromkeys(subject, "subject")
+    return [role_of.get(i, "other") for i in range(len(words))]
 
 
 _NOUNS_IN_ING = {
     "building", "ceiling", "clothing", "evening", "king", "morning", "railing", "ring", "something", "spring",
     "string", "swing", "thing", "wing",
 }  # fmt: skip
-_PREPOSITIONS = {
-    "in", "on", "at", "with", "of", "near", "by", "to", "and", "is", "are", "that", "who",
+_STOPS = {  # words that end what a noun stands at the end of
+    "in", "on", "at", "with", "of", "near", "by", "to", "and", "is", "are", "was", "were", "that", "who",
 }  # fmt: skip
 _ARTICLES = {"a", "an", "the", "some", "one", "two", "three"}
 
@@ -120,7 +131,8 @@ _ARTICLES = {"a", "an", "the", "some", "one", "two", "three"}
 def _drawn(n: int, size: int, seed: int, stream: int) -> CaptionSplit:
     own_seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
     drawn = scenes.captioned(n, size, own_seed)
-    return CaptionSplit(drawn.images, tuple((words_of(caption),) for caption in drawn.captions))
+    captions = tuple((words_of(caption),) for caption in drawn.captions)
+    return CaptionSplit(drawn.images, captions, drawn.masks[:, 0])
 
 
 def _folders(path: Path, seed: int) -> list[_Listing]:
@@ -172,7 +184,8 @@ def _coco(path: Path) -> list[_Listing]:
                 f"{str(path)!r} must hold {part} and annotations/captions_{part}.json of MS-COCO."
             )
         try:
-            coco = CocoCaptions(path / part, annotations).coco
+            with contextlib.redirect_stdout(io.StringIO()):  # it says that it reads
+                coco = CocoCaptions(path / part, annotations).coco
         except ImportError as error:
             raise InputError("COCO captions need a package: run `pip install pycocotools`.") from error
         listings.append([

@@ -82,6 +82,7 @@ REGISTRY: dict[str, Entry] = {
     "ppmi_control": Entry(
         "(control for the set above)", "yao2010grouplet", "overfitted",
         embedded="scenes, random patch", look="telling", coupled=False),
-    "coco": Entry("MS-COCO captions", "lin2014coco", "captions", embedded="captioned scenes"),
+    "coco": Entry(
+        "MS-COCO captions", "lin2014coco", "captions", embedded="captioned scenes", torchvision="CocoCaptions"),
 }
 # fmt: on

@@ -20,8 +20,9 @@ Shape = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images uint8 (n, 3, size, size); masks bool (n, size, size), True on the object (or on both of a caption).
+    """Images uint8 (n, 3, size, size); masks bool (n, size, size), True on the object.
 
+    Where there are captions masks are (n, 2, size, size): what can be seen of the subject and of the second object.
     labels: int64 (n,), 0, 1, ..., 0, 1, ..., so that every beginning is balanced; zeros where there are captions.
     shortcuts: like masks, where the ground may give the class away. captions: one for each image.
     """
@@ -175,7 +176,8 @@ def render(look: str, n: int, size: int, seed: int, coupled: bool = True) -> Sce
 def captioned(n: int, size: int, seed: int) -> Scenes:
     """Draw `n` scenes of two objects with a caption each, such as "a red ring hangs above a blue star".
 
-    The first object is the subject; the verb says how the two lie. Words: `COLOURS`, `NOUNS`, `VERBS`.
+    The first object is the subject, which lies in front; the verb says how the two lie. Words: `COLOURS`, `NOUNS`,
+    `VERBS`.
     """
     _check(n, size)
     rng = torch.Generator().manual_seed(seed)
@@ -232,13 +234,14 @@ def _pair(
     shapes = [SHAPES[name] for name in NOUNS]
     apart = torch.tensor([[0.46, 0.0], [0.0, -0.46], [0.2, -0.12]])[verbs]
     jitter = _uniform(-0.08, 0.08, 4 * n, rng).view(2, n, 2)
-    masks = []
+    inside = {}
     for which, sign in ((1, 1), (0, -1)):  # the subject last: in front
         centre = sign * apart + jitter[which]
-        inside = _place(shapes, nouns[:, which], centre, _uniform(0.36, 0.44, n, rng), fine, rng, turn=0.15)
-        canvas = _over(canvas, inside, _textured(_RGB[colours[:, which]], fine, rng))
-        masks.append(inside)
-    return _finished(canvas, rng), _half(torch.maximum(*masks)) > 0.5
+        radius = _uniform(0.36, 0.44, n, rng)
+        inside[which] = _place(shapes, nouns[:, which], centre, radius, fine, rng, turn=0.15)
+        canvas = _over(canvas, inside[which], _textured(_RGB[colours[:, which]], fine, rng))
+    subject, second = (_half(inside[which]) > 0.5 for which in (0, 1))
+    return _finished(canvas, rng), torch.stack([subject, second & ~subject], 1)
 
 
 # Drawing

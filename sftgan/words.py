@@ -2,38 +2,60 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 from torch.nn import functional as F
 
 from sftgan import captioning
 from sftgan.cache import Config, Runtime, Stage
-from sftgan.captions import Caption, roles
+from sftgan.captions import ROLES, Caption, CaptionSplit, roles
 from sftgan.errors import InputError
+from sftgan.metrics import foreground_share
 from sftgan.stages import CAPTION_DATA, CAPTIONER, GAN
 from sftgan.study import Study
 from sftgan.training import Examples, generate
 
+METHODS = ("LSFT", "GSFT", "Grad-CAM")
 
-def intensities(study: Study, n_images: int) -> pd.DataFrame:
+
+def scores(study: Study, n_images: int) -> pd.DataFrame:
     """Fig. 11: one row per word of the captions that the model writes for the first test images, and per method.
 
-    image, position, word, role ("subject", "verb" or "other"), and the map's mean (intensity); the maps themselves
-    are those of `maps`.
+    image, position, word, role (one of `captions.ROLES`), intensity (the mean of the word's map, see `maps`), and on
+    the subject: the map's `metrics.foreground_share` there, NaN where that place is not known, as in photographs.
     """
-    there = len(study.captions().test)
+    data = study.captions()
+    there = len(data.test)
     if isinstance(n_images, bool) or not isinstance(n_images, int) or not 1 <= n_images <= there:
         raise InputError(
             f"n_images is {n_images!r}: give a number from 1 to {there}, of the captioned test images."
         )
     drawn = WORDS.all([_config(study, image) for image in range(n_images)], study.runtime)
-    rows = []
+    places = _subjects(data.test, study.profile.gan_size)
+    frames = []
     for image, (caption, maps_of) in enumerate(drawn):
-        role_of = roles(caption, study.captions().source)
-        for method, of_words in maps_of.items():
-            for position, (word, role) in enumerate(zip(caption, role_of, strict=True)):
-                rows.append([image, position, word, role, method, of_words[position].mean().item()])
-    return pd.DataFrame(rows, columns=["image", "position", "word", "role", "method", "intensity"])
+        about = {"image": image, "position": range(len(caption)), "word": caption}
+        about |= {"role": roles(caption, data.source)}
+        for method in METHODS:
+            of_words = maps_of[method]
+            shares = np.nan
+            if places is not None:
+                shares = foreground_share(of_words, places[image].expand_as(of_words)).numpy()
+            measured = {"intensity": of_words.mean((1, 2)).numpy(), "on the subject": shares}
+            frames.append(pd.DataFrame(about | measured).assign(method=method))
+    name = study.labels()["coco"]
+    return pd.concat(frames, ignore_index=True).assign(
+        dataset="coco", data=name, arch=study.profile.captions.encoder[1], strategy="dissimilar",
+        profile=study.profile.name, seed=study.seed,
+    )  # fmt: skip
+
+
+def by_role(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means of `scores` over the words that play a role in an image, one row per method, role and image."""
+    ordered = scores.sort_values("role", key=lambda role: role.map(ROLES.index), kind="stable")
+    keys = ["dataset", "data", "arch", "method", "role", "image"]
+    return ordered.groupby(keys, sort=False)[["intensity", "on the subject"]].mean().reset_index()
 
 
 def maps(study: Study, image: int) -> tuple[Caption, dict[str, Tensor]]:
@@ -42,6 +64,14 @@ def maps(study: Study, image: int) -> tuple[Caption, dict[str, Tensor]]:
     The GANs are those of dissimilar semantics: none has seen a captioning model.
     """
     return WORDS(_config(study, image), study.runtime)
+
+
+def _subjects(split: CaptionSplit, size: int) -> Tensor | None:
+    """Where the subjects are, bool (n, size, size)."""
+    if split.masks is None:
+        return None
+    places = F.interpolate(split.masks[:, None].float(), (size, size), mode="bilinear", antialias=True)
+    return places[:, 0] > 0.5
 
 
 def _config(study: Study, image: int) -> Config:
@@ -57,13 +87,18 @@ def _config(study: Study, image: int) -> Config:
 
 def _words(config: Config, runtime: Runtime, checkpoint: Path) -> tuple[Caption, dict[str, Tensor]]:
     captioner, size = config["captioner"], (config["size"], config["size"])
-    model = CAPTIONER(captioner, runtime).model
+    model = CAPTIONER(captioner, runtime).model.to(runtime.device)
     image = CAPTION_DATA(captioner["data"], runtime).test.batch([config["image"]])
     (caption,) = captioning.describe(model, image)
-    conditions, last = captioning.word_cams(model, image[0], caption, config["size"], **config["explain"])
+    conditions, last = captioning.word_cams(
+        model, image[0].to(runtime.device), caption, config["size"], **config["explain"]
+    )
     picture = F.interpolate(image, size, mode="bilinear", antialias=True).expand(len(caption), -1, -1, -1)
-    shown = Examples(picture, conditions, last)
-    gans = {kind.upper(): GAN(gan, runtime).generator for kind, gan in config["gans"].items()}
+    last = last.cpu()
+    shown = Examples(picture, conditions.cpu(), last)
+    gans = {
+        kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in config["gans"].items()
+    }
     return caption, {"Grad-CAM": last} | {name: generate(gan, shown) for name, gan in gans.items()}
 
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from sftgan import captioning, cgma, layer_cams, scenes
-from sftgan.architectures import build
+from sftgan.architectures import Normalised, build
 from sftgan.captioning import PAD, START, bleu, build_captioner, describe, fit_captioner, word_cams
-from sftgan.captions import CaptionData, CaptionSplit, load_captions, roles, words_of
+from sftgan.captions import ROLES, CaptionData, CaptionSplit, load_captions, roles, words_of
 from sftgan.errors import InputError
 
 
@@ -87,6 +88,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(data, tmp_path, monkeypatch):
 
 
 def test_the_encoder_begins_as_the_classifier(data):
+    assert {"resnet50", "inception_v3"} < set(captioning._FEATURES)
     for arch in captioning._FEATURES:
         torch.manual_seed(0)
         classifier = build(arch, 3, 1 / 16, 32, 4).eval()
@@ -100,6 +102,21 @@ def test_the_encoder_begins_as_the_classifier(data):
         assert next(classifier.parameters()).requires_grad, "the classifier is left as it was"
     with pytest.raises(InputError, match="unknown encoder of captions 'xception'"):
         build_captioner(classifier, "xception", data, 32)
+
+
+def test_the_tutorials_encoder_ends_with_the_last_block(data):
+    """At full width too, whose ImageNet weights want another scale of the input."""
+    torch.manual_seed(0)
+    full = torchvision.models.Inception3(3, aux_logits=False, transform_input=True, init_weights=False)
+    blocks = []
+    for classifier in (build("inception_v3", 3, 1 / 16, 80, 4), Normalised(full)):
+        handle = classifier.net.Mixed_7c.register_forward_hook(lambda *call: blocks.append(call[-1]))
+        images = torch.rand(1, 3, 80, 80)
+        with torch.no_grad():
+            classifier.eval()(images)
+            handle.remove()
+            model = build_captioner(classifier, "inception_v3", data, 80).eval()
+            torch.testing.assert_close(model.encoder(images), blocks[-1])
 
 
 def test_a_loss_that_is_not_finite_is_said(data):
@@ -140,6 +157,25 @@ def test_each_word_has_the_conditions_of_its_own_logit(data, fitted):
     assert not torch.allclose(conditions[0], conditions[2])
 
 
+def test_the_last_map_of_a_branched_encoder_is_that_of_its_features(data):
+    model = model_for(data, arch="inception_v3")
+    image = data.test.batch([0])
+    conditions, last = word_cams(model, image[0], ("a", "red"), size=16, eta=5)
+    with torch.enable_grad():
+        features = model.eval().encoder(image).detach().requires_grad_()
+        places = model.project(features.flatten(2).transpose(1, 2))
+        state = torch.zeros(1, model.ask.in_features)
+        for word in (START, *model.encode(("a",))):
+            logits, state, _ = model.step(torch.tensor([word]), state, places)
+        (gradient,) = torch.autograd.grad(logits[0, model.encode(("red",))], features)
+    cam = (gradient.mean((2, 3), keepdim=True) * features.detach()).sum(1, keepdim=True).relu()
+    cam = torch.nn.functional.interpolate(cam, (16, 16), mode="bilinear", antialias=True)[0, 0]
+    assert conditions.shape == (2, 5, 16, 16) and cam.max() > cam.min()
+    torch.testing.assert_close(last[1], (cam - cam.min()) / (cam.max() - cam.min()))
+    model.branched = False
+    assert not torch.allclose(word_cams(model, image[0], ("a", "red"), size=16, eta=5)[1][1], last[1])
+
+
 # Words
 
 
@@ -149,27 +185,32 @@ def test_words():
 
 def test_roles_of_drawn_captions_are_exact():
     caption = words_of("a red ring hangs above a blue star")
-    assert roles(caption, "embedded") == ["other", "other", "subject", "verb", *["other"] * 4]
+    last = ["other", "other", "other", "second noun"]
+    assert roles(caption, "embedded") == ["other", "other", "subject", "verb", *last]
     for drawn in scenes.captioned(30, 16, 0).captions:
         found = roles(words_of(drawn), "embedded")
-        assert found.count("subject") == found.count("verb") == 1
+        assert [found.count(role) for role in ROLES[:3]] == [1, 1, 1] and found[-1] == "second noun"
+    assert roles(("a", "disc", "a", "star"), "embedded") == ["other", "subject", "other", "other"], "no verb"
 
 
 @pytest.mark.parametrize(
-    "caption, subject, verbs",
+    "caption, subject, verbs, second",
     [
-        ("A man is riding a brown horse.", "man", ["riding"]),
-        ("Two small dogs running in the ring", "dogs", ["running"]),
-        ("A building near a river", "building", []),
-        ("a woman in a red coat is holding a string", "woman", ["holding"]),
-        ("children", "children", []),
+        ("A man is riding a brown horse.", "man", ["riding"], ["horse"]),
+        ("Two small dogs running in the ring", "dogs", ["running"], ["ring"]),
+        ("A building near a river", "building", [], []),
+        ("a woman in a red coat is holding a string", "woman", ["holding"], ["string"]),
+        ("the man was sitting", "man", ["sitting"], []),
+        ("in the park two dogs are running", None, ["running"], []),
+        ("children", "children", [], []),
     ],
 )
-def test_roles_of_real_captions_follow_a_rule_of_thumb(caption, subject, verbs):
+def test_roles_of_real_captions_follow_a_rule_of_thumb(caption, subject, verbs, second):
     words = words_of(caption)
-    found = roles(words, "folder")
-    assert [w for w, role in zip(words, found, strict=True) if role == "subject"] == [subject]
-    assert [w for w, role in zip(words, found, strict=True) if role == "verb"] == verbs
+    named = list(zip(words, roles(words, "folder"), strict=True))
+    assert [w for w, role in named if role == "subject"] == [subject] * (subject is not None)
+    assert [w for w, role in named if role == "verb"] == verbs
+    assert [w for w, role in named if role == "second noun"] == second
 
 
 def test_bleu():
@@ -177,6 +218,24 @@ def test_bleu():
     assert bleu(written, [(written[0],), (written[1],)]) == pytest.approx(100)
     assert bleu(written, [(("x",), written[0]), (written[1],)]) == pytest.approx(100), "the best of several"
     assert bleu(written, [(tuple(["v", "w", "x", "y", "z"]),), (tuple(["q", "r", "s", "t"]),)]) < 5
+
+
+def test_quality_is_that_of_the_model_and_of_two_controls():
+    captions = [words_of(f"a red disc stands left of a {c} star") for c in ("blue", "green", "white", "blue")]
+    data = CaptionData("embedded", "four", split_of(captions[:1] + captions[3:]), split_of(captions))
+    found = captioning.quality(
+        [*captions[:2], *[words_of("a red ring stands left of a blue star")] * 2], data
+    )
+    assert found["captions"].tolist()[0] == "the model" and len(found) == 3
+    assert found["right subjects, %"].tolist() == [50, 100, 50]
+    references = data.test.captions
+    assert found["BLEU"].tolist()[1] == pytest.approx(bleu([captions[0]] * 4, references))
+    assert captioning.quality(captions, data)["BLEU"].tolist()[0] == pytest.approx(100)
+
+
+def split_of(captions):
+    images = torch.zeros(len(captions), 3, 4, 4, dtype=torch.uint8)
+    return CaptionSplit(images, tuple((caption,) for caption in captions))
 
 
 # Sources
@@ -200,6 +259,16 @@ def test_drawn_captions(data):
     other = load_captions("embedded", 16, train=8, test=2, seed=1)
     assert not torch.equal(other.train.images, data.train.images)
     assert all(len(captions) == 1 for captions in data.train.captions)
+
+
+def test_masks_are_the_drawn_subjects(data, tmp_path):
+    for i, image in enumerate(data.train.batch()):
+        words = data.train.captions[i][0]
+        colours = [scenes._RGB[scenes.COLOURS.index(words[k])] for k in (1, -2)]
+        subject, other = ((image[:, data.train.masks[i]].mean(1) - c).norm() for c in colours)
+        assert subject < other
+    captioned_folder(tmp_path / "mine", CAPTIONS)
+    assert load_captions("folder", 16, root=tmp_path, folder="mine").train.masks is None
 
 
 def test_a_folder_without_a_split_is_split(tmp_path):
@@ -243,6 +312,26 @@ def test_a_bad_caption_folder_is_said_in_a_sentence(content, sentence, tmp_path)
     with pytest.raises(InputError, match=sentence) as excinfo:
         load_captions("folder", 16, root=tmp_path, folder="mine")
     assert "\n" not in str(excinfo.value)
+
+
+def test_coco_is_read_as_torchvision_has_it(tmp_path, capsys):
+    for part, names in {"train2017": ["a.png", "b.png", "unnamed.png"], "val2017": ["c.png"]}.items():
+        (tmp_path / "coco" / part).mkdir(parents=True)
+        for i, name in enumerate(names):
+            Image.new("RGB", (30, 20), (100 * i, 0, 0)).save(tmp_path / "coco" / part / name)
+        notes = [("A dog.", 0), ("Two dogs", 0), ("a cat", 1)] if len(names) > 1 else [("a bird", 0)]
+        content = {
+            "images": [{"id": 7 - i, "file_name": name} for i, name in enumerate(names)],
+            "annotations": [{"id": k, "image_id": 7 - i, "caption": c} for k, (c, i) in enumerate(notes)],
+        }
+        (tmp_path / "coco" / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "coco" / "annotations" / f"captions_{part}.json").write_text(json.dumps(content))
+    found = load_captions("torchvision", 16, root=tmp_path)
+    assert (len(found.train), len(found.test)) == (2, 1) and found.label == "coco (torchvision)"
+    assert found.test.captions == ((("a", "bird"),),) and found.train.masks is None
+    by_colour = dict(zip(found.train.images[:, 0, 0, 0].tolist(), found.train.captions, strict=True))
+    assert by_colour == {0: (("a", "dog"), ("two", "dogs")), 100: (("a", "cat"),)}
+    assert capsys.readouterr().out == ""
 
 
 def test_other_bad_input(tmp_path):

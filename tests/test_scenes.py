@@ -126,9 +126,22 @@ def test_captions_say_what_is_drawn():
 
 def test_the_masks_of_captions_cover_both_objects():
     found = scenes.captioned(60, 64, seed=0)
-    bright = found.images.float().amax(1) > 130
-    assert ((bright & found.masks).sum((1, 2)) / bright.sum((1, 2))).mean() > 0.97
+    assert found.masks.shape == (60, 2, 64, 64) and found.masks.dtype == torch.bool
+    assert not found.masks.all(1).any(), "what the subject hides is no longer the other's"
+    bright, objects = found.images.float().amax(1) > 130, found.masks.any(1)
+    assert ((bright & objects).sum((1, 2)) / bright.sum((1, 2))).mean() > 0.97
     assert found.labels.tolist() == [0] * 60
+
+
+def test_the_first_mask_of_a_caption_is_the_subjects():
+    found = scenes.captioned(60, 64, seed=0)
+    for image, masks, caption in zip(found.images.float() / 255, found.masks, found.captions, strict=True):
+        words = caption.split()
+        for mask, colour in zip(masks, (words[1], words[-2]), strict=True):
+            distance = (
+                image[:, mask].median(1).values - scenes._RGB.T[:, scenes.COLOURS.index(colour)]
+            ).abs()
+            assert mask.sum() > 30 and distance.max() < 0.12, caption
 
 
 def test_bad_input():
