@@ -48,6 +48,7 @@ export COPY_MATHJAX
 book: export SFTGAN_COMMAND ?= make book PROFILE=$(PROFILE)$(if $(PARAMS), PARAMS="$(PARAMS)")
 book: $(READY)
 	@mkdir -p $(SOURCE)
+	@find $(SOURCE) -path '$(SOURCE)/notebooks' -prune -o -type f ! -name status.md -delete
 	@tar --exclude=book/status.md -cf - _config.yml _toc.yml index.md book figures | tar -xf - -C $(SOURCE)
 	@echo "Executing the notebooks, profile $(PROFILE)"
 	@$(BIN)/sftgan run --profile $(PROFILE) --out $(SOURCE) $(PARAMS)

@@ -13,6 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sftgan import runner
 from sftgan.data import REGISTRY
 from sftgan.profile import load_profile
 
@@ -43,9 +44,16 @@ def test_environment_yml_equals_the_lock():
     assert pip == [*LOCK, "-e ."]
 
 
+def requirements(*extras: str) -> list[Requirement]:
+    """What the package, or some of its extras, need, but for other extras of it."""
+    texts = [text for extra in extras for text in PROJECT["optional-dependencies"][extra]]
+    wanted = map(Requirement, texts or PROJECT["dependencies"])
+    return [requirement for requirement in wanted if requirement.name != "sftgan"]
+
+
 def test_every_import_of_the_package_is_a_declared_dependency():
     """A package that happens to be installed hides a missing one."""
-    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
     optional = {
         "papermill",
         "nbclient",
@@ -54,6 +62,8 @@ def test_every_import_of_the_package_is_a_declared_dependency():
         "sacrebleu",
         "statsmodels",
     }  # imported where used, with a sentence if missing
+    extra = {canonicalize_name(r.name) for r in requirements(*PROJECT["optional-dependencies"])}
+    assert optional - {"nbclient", "nbformat"} <= extra, "papermill brings the other two"
     owners = packages_distributions()
     for module in sorted((ROOT / "sftgan").glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
@@ -81,10 +91,11 @@ def test_the_lock_satisfies_every_dependency(machine):
             name = canonicalize_name(pin.name)
             assert name not in pins, f"{name} is pinned twice on {machine}"
             pins[name] = next(iter(pin.specifier)).version
-    extras = PROJECT["optional-dependencies"]
-    for text in [*PROJECT["dependencies"], *extras["book"], *extras["test"], *extras["imagenet"]]:
-        wanted = Requirement(text)
-        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)], prereleases=True), text
+    extras = set(PROJECT["optional-dependencies"]) - {
+        "data"
+    }  # kagglehub is installed by whoever has an account
+    for wanted in [*requirements(), *requirements(*extras)]:
+        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)], prereleases=True), wanted
     cuda = [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton"))]
     assert bool(cuda) == (machine == "x86_64")
 
@@ -139,6 +150,25 @@ def test_every_figure_has_an_alternative_text():
     for name, text in texts().items():
         for figure in re.findall(r"^```\{figure\}.*?^```", text, re.MULTILINE | re.DOTALL):
             assert re.search(r"^:alt: .{20,}", figure, re.MULTILINE), f"{name}: {figure}"
+
+
+def test_every_figure_of_a_notebook_has_a_name_a_caption_and_an_alternative_text():
+    names = []
+    for notebook in NOTEBOOKS:
+        for cell in json.loads(notebook.read_text())["cells"]:
+            if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+                shown = cell["metadata"].get("mystnb", {})
+                names.append(shown["figure"]["name"])
+                assert len(shown["figure"]["caption"]) > 20, names[-1]
+                assert re.search(r"\w+ \w+ \w+ \w+", shown["image"]["alt"]), names[-1]
+    assert len(names) > 30 and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_outputs_of_a_notebook_are_those_of_its_code(notebook):
+    """Whoever edits a code cell records the notebook again: `make record PROFILE=smoke`."""
+    recorded = json.loads(notebook.read_text())
+    assert recorded["metadata"]["sftgan"]["code"] == runner.code_digest(recorded["cells"])
 
 
 def test_one_version_everywhere():
