@@ -1,15 +1,19 @@
 """The survey in a browser: answered to the end by keyboard, and its file analysed."""
 
+import html
 import json
 import re
 
 import pytest
 import torch
 
-from sftgan import survey
+from sftgan import survey, votes
 from sftgan.survey import Question
 
+from .conftest import ROOT
+
 N = 4
+CHAPTER = ROOT / "_build" / "html" / "notebooks" / "10_surveys.html"
 
 
 @pytest.fixture
@@ -64,15 +68,14 @@ def test_by_keyboard_from_the_first_to_the_last_question(built, begun, keys):
 
     key = survey.read_key(built / "key.json")
     pooled = survey.read_answers(built / "answers", key)
-    assert pooled.problems.empty and pooled.simulated == 0
-    votes = pooled.votes.set_index("question")
+    assert pooled.problems.empty and not pooled.simulated
+    choices = pooled.votes.set_index("question")["choice"]
     for a in given["answers"]:
-        expected = "tie" if a["choice"] == "tie" else key["questions"][a["question"]][a["choice"]]
-        assert votes.loc[a["question"], "choice"] == expected
-    found = survey.analyse(pooled)
-    assert found.questions[
-        ["LSFT", "tie", "Grad-CAM"]
-    ].to_numpy().sum() == N and found.left.share == pytest.approx(2 / 3)
+        maps = key.questions[a["question"]].maps
+        assert choices[a["question"]] == ("tie" if a["choice"] == "tie" else maps[a["choice"]])
+    found = votes.analyse(pooled)
+    assert found.questions[["LSFT", "tie", "Grad-CAM"]].to_numpy().sum() == N
+    assert found.left.share == pytest.approx(2 / 3)
 
 
 def test_scrolling_a_held_key_and_a_double_click_answer_no_question_unseen(begun):
@@ -86,28 +89,101 @@ def test_scrolling_a_held_key_and_a_double_click_answer_no_question_unseen(begun
     assert heading(begun) == f"Question 3 of {N}"
 
 
+class Dialogs:
+    """Answers every question that the page asks, and remembers its kind and text."""
+
+    def __init__(self, page, accept=True):
+        self.asked, self.accept = [], accept
+        page.on("dialog", self.answer)
+
+    def answer(self, dialog):
+        self.asked.append((dialog.type, dialog.message))
+        dialog.accept() if self.accept else dialog.dismiss()
+
+    def kinds(self):
+        return [kind for kind, _ in self.asked]
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.textContent")
+
+
 def test_a_reload_keeps_the_answers_and_the_person(built, begun):
     begun.keyboard.press("1")
     begun.keyboard.press("0")
-    begun.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
+    person = begun.evaluate("person")
+    dialogs = Dialogs(begun)
     begun.reload()
-    assert begun.evaluate("document.activeElement.textContent") == f"Go on (2 of {N} answered)"
+    assert dialogs.kinds() == ["beforeunload"]
+    assert focused(begun) == f"Go on (2 of {N} answered)"
     begun.keyboard.press("Enter")
     assert heading(begun) == f"Question 3 of {N}"
     begun.keyboard.press("2")
     begun.keyboard.press("2")
     given = saved(begun, built / "answers")
-    assert given["complete"] and [a["choice"] == "tie" for a in given["answers"]] == [
-        False,
-        True,
-        False,
-        False,
-    ]
+    assert given["complete"] and given["person"] == person
+    assert [a["choice"] == "tie" for a in given["answers"]] == [False, True, False, False]
+
+
+def test_after_a_complete_set_is_saved_the_next_visitor_is_another_person(built, begun):
+    for _ in range(N):
+        begun.keyboard.press("0")
+    given = saved(begun, built / "answers")
+    dialogs = Dialogs(begun)
     begun.reload()
-    begun.get_by_role("button", name="Begin anew").click()
+    assert dialogs.asked == [], "nothing is lost any more"
+    assert [b.inner_text() for b in begun.get_by_role("button").all()] == ["Begin"]
+    begun.keyboard.press("Enter")
     for _ in range(N):
         begun.keyboard.press("0")
     assert saved(begun, built / "answers")["person"] != given["person"]
+
+
+def test_part_of_the_answers_is_kept_though_it_was_saved(built, begun):
+    begun.keyboard.press("1")
+    begun.get_by_role("button", name="Save what I have").click()
+    saved(begun, built / "answers")
+    begun.reload()
+    assert focused(begun) == f"Go on (1 of {N} answered)"
+
+
+def test_beginning_anew_asks_before_it_loses_answers(begun):
+    begun.keyboard.press("1")
+    person = begun.evaluate("person")
+    dialogs = Dialogs(begun)
+    begun.reload()
+    dialogs.accept = False
+    begun.get_by_role("button", name="Begin anew").click()
+    assert dialogs.kinds() == ["beforeunload", "confirm"]
+    assert f"The answers kept here (1 of {N}) will be lost" in dialogs.asked[1][1]
+    assert begun.get_by_role("button", name=f"Go on (1 of {N} answered)").is_visible()
+    dialogs.accept = True
+    begun.get_by_role("button", name="Begin anew").click()
+    assert heading(begun) == f"Question 1 of {N}" and begun.evaluate("person") != person
+    begun.reload()
+    assert focused(begun) == "Begin", "the answers before are gone"
+
+
+def test_answers_taken_up_are_not_lost_without_a_question(begun):
+    begun.keyboard.press("1")
+    dialogs = Dialogs(begun)
+    begun.reload()
+    begun.keyboard.press("Enter")  # go on, and answer nothing more
+    begun.reload()
+    assert dialogs.kinds() == ["beforeunload", "beforeunload"]
+
+
+def test_where_all_is_answered_but_not_saved_enter_leads_to_saving(built, begun):
+    for _ in range(N):
+        begun.keyboard.press("2")
+    person = begun.evaluate("person")
+    Dialogs(begun)
+    begun.reload()
+    assert focused(begun) == f"Save the answers kept here ({N} of {N})"
+    begun.keyboard.press("Enter")
+    assert focused(begun) == "Save my answers"
+    given = saved(begun, built / "answers")
+    assert given["complete"] and given["person"] == person
 
 
 def test_one_can_go_back_and_change_an_answer(built, begun):
@@ -166,3 +242,42 @@ def test_a_phone_shows_all_of_it(begun):
         "img", "nodes => nodes.map(n => [n.naturalWidth > 0, n.alt.length > 5])"
     )
     assert pictures == [[True, True]] * 3
+
+
+def answered_in_a_frame(page, keys):
+    """The answers in a survey that is shown inside the page, given by keyboard to the end."""
+    page.locator("iframe").scroll_into_view_if_needed()
+    frame = page.frame_locator("iframe")
+    frame.locator(".begin").press("Enter")
+    for k, press in enumerate(keys, 1):
+        line = frame.locator("main p").first
+        assert line.inner_text() == f"Question {k} of {len(keys)}"
+        page.keyboard.press(press)
+    return json.loads(frame.locator("#answers").input_value())
+
+
+def test_inside_another_page_it_neither_takes_the_focus_nor_asks_when_one_leaves(built, page):
+    source = html.escape((built / "survey.html").read_text(encoding="utf-8"))
+    (built / "around.html").write_text(f'<input id="own" autofocus><iframe srcdoc="{source}"></iframe>')
+    page.goto((built / "around.html").as_uri())
+    page.frame_locator("iframe").locator(".begin").wait_for()
+    assert page.evaluate("document.activeElement.id") == "own"
+    given = answered_in_a_frame(page, "1021")
+    assert given["complete"] and [a["choice"] == "tie" for a in given["answers"]] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    dialogs = Dialogs(page)
+    page.goto("about:blank")
+    assert dialogs.asked == []
+
+
+@pytest.mark.skipif(not CHAPTER.exists(), reason="needs the pages: make book")
+def test_the_survey_in_the_book_can_be_answered_by_keyboard(page):
+    page.goto(CHAPTER.as_uri())
+    given = answered_in_a_frame(page, "120")
+    assert given["complete"] and given["answers"][0]["choice"] == given["answers"][0]["left"]
+    assert given["answers"][1]["choice"] == given["answers"][1]["right"]
+    assert given["answers"][2]["choice"] == "tie"
