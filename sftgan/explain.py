@@ -1,6 +1,7 @@
 """From a CNN and images to interpretation maps."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,28 @@ from sftgan.cgma import cgma
 from sftgan.gradcam import block_cam, evaluation_mode, layer_cams
 from sftgan.networks import Generator
 from sftgan.training import Examples
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The examples that one CNN gives: images, CGMAs and target maps, at the GANs' size.
+
+    labels, predictions: int64 (n,). masks: bool (n, H, W), the object, or None. shortcuts: the same of the part
+    of the ground that may tell the class. dead: float (N,), the share of images for which a layer's Grad-CAM has
+    no contrast.
+    """
+
+    examples: Examples
+    labels: Tensor
+    predictions: Tensor
+    masks: Tensor | None
+    shortcuts: Tensor | None
+    dead: Tensor
+
+    @property
+    def objects(self) -> Tensor:
+        """The masks as maps (n, H, W) to be shown; NaN, which is drawn as nothing, where they are not known."""
+        return torch.full_like(self.examples.targets, torch.nan) if self.masks is None else self.masks.float()
 
 
 class Explainer:
@@ -30,8 +53,9 @@ class Explainer:
         """Maps (B, H, W) in [0, 1] for images (B, 3, H, W) in [0, 1]; arguments as those of `layer_cams`."""
         cams = layer_cams(model, images, targets, self.tap)
         conditions = cgma(cams.maps, self.generator.eta, self.rounding)
+        device = next(self.generator.parameters()).device
         with torch.no_grad(), evaluation_mode(self.generator):
-            return self.generator(images, conditions)
+            return self.generator(images.to(device), conditions.to(device)).to(images.device)
 
 
 def examples(
@@ -47,13 +71,16 @@ def examples(
     """What a generator gets to see of a CNN: examples at `size`, dead maps bool (n, N), and logits (n, C).
 
     Images (n, 3, H, W) in [0, 1]. The target is the Grad-CAM of the last convolution, or of the output of `block`.
+    Computed where the model is, `batch` images at a time; the results are on the images' device.
     """
     parts, dead, logits = [], [], []
-    for chunk in images.split(batch):
+    device = next(model.parameters()).device
+    for chunk in images.to(device).split(batch):
         cams = layer_cams(model, chunk, tap=tap, size=size)
         pictures = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
         targets = cams.maps[:, -1] if block is None else block_cam(model, block, chunk, size=size)
-        parts.append(Examples(pictures, cgma(cams.maps, eta, rounding), targets))
-        dead.append(cams.dead)
-        logits.append(cams.logits)
+        seen = pictures, cgma(cams.maps, eta, rounding), targets
+        parts.append(Examples(*(part.to(images.device) for part in seen)))
+        dead.append(cams.dead.to(images.device))
+        logits.append(cams.logits.to(images.device))
     return Examples.concatenate(parts), torch.cat(dead), torch.cat(logits)

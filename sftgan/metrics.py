@@ -10,11 +10,12 @@ Two places where the paper cannot be taken by the letter:
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap, rankdata
-from torch import Tensor
+from scipy.stats import binomtest, bootstrap, rankdata
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sftgan.errors import InputError
@@ -85,26 +86,43 @@ def energy_map(images: Tensor, maps: Tensor) -> Tensor:
     return images * maps
 
 
+@torch.no_grad()
+def confidence(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """How sure a CNN is of one class of each image: float64 (B,) in [0, 1], softmax of its logits.
+
+    Images (B, 3, H, W) in [0, 1], classes int64 (B,). Computed where the model is, returned on the CPU.
+    """
+    device = next(model.parameters()).device
+    probabilities = torch.cat([model(part.to(device)).softmax(1).cpu() for part in images.split(128)])
+    return probabilities.gather(1, classes[:, None])[:, 0].double()
+
+
 def average_drop(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Eq. 7: 100 * sum(E - O) / sum(E) over the images with O < E; 0 if there are none.
+    """Eq. 7: 100 * sum(E - O) / sum(E) over the images with O < E.
 
     `original` and `energy` (images,), in [0, 1], are the CNN's confidence E in the explained class on the images
-    and O on their energy maps.
+    and O on their energy maps. Where no confidence falls the ratio is 0 / 0, and 0 is returned so that it can be
+    resampled: show nothing there, see `Statistic.counts`.
     """
     lost = np.where(energy < original, original - energy, 0)
     return _ratio(lost, np.where(energy < original, original, 0), axis)
 
 
 def average_increase(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Eq. 8: 100 * sum(O - E) / sum(E) over the images with O > E; 0 if there are none. See `average_drop`."""
+    """Eq. 8: 100 * sum(O - E) / sum(E) over the images with O > E, 0 where no confidence rises. See `average_drop`."""
     won = np.where(energy > original, energy - original, 0)
     return _ratio(won, np.where(energy > original, original, 0), axis)
 
 
 def drop_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
     """Average drop of Grad-CAM++ (Chattopadhay 2018): 100 * mean of max(0, E - O) / E, over all images."""
+    return 100 * relative_drop(original, energy).mean(axis)
+
+
+def relative_drop(original: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Grad-CAM++'s max(0, E - O) / E of each image, in [0, 1]: by the smaller one a map wins there."""
     lost = np.maximum(original - energy, 0)
-    return 100 * (lost / np.where(lost > 0, original, 1)).mean(axis)
+    return lost / np.where(lost > 0, original, 1)
 
 
 def increase_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -112,13 +130,27 @@ def increase_plus_plus(original: np.ndarray, energy: np.ndarray, axis: int = -1)
     return 100 * (energy > original).mean(axis)
 
 
+def _all(original: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    return np.full(original.shape, True)
+
+
+class Statistic(NamedTuple):
+    """A number that is not the mean of one column: the columns, the function of them, and the rows that it is about."""
+
+    columns: tuple[str, ...]
+    function: Callable[..., np.ndarray]
+    counts: Callable[..., np.ndarray]
+
+
 STATISTICS = {
-    "average drop": (("E", "O"), average_drop),
-    "average increase": (("E", "O"), average_increase),
-    "average drop (Grad-CAM++)": (("E", "O"), drop_plus_plus),
-    "increase in confidence (Grad-CAM++)": (("E", "O"), increase_plus_plus),
+    "average drop": Statistic(("E", "O"), average_drop, np.greater),
+    "average increase": Statistic(("E", "O"), average_increase, np.less),
+    "average drop (Grad-CAM++)": Statistic(("E", "O"), drop_plus_plus, _all),
+    "increase in confidence (Grad-CAM++)": Statistic(("E", "O"), increase_plus_plus, _all),
 }
-"""Statistics of several columns of a frame, in per cent: columns and function."""
+"""The two definitions of drop and increase, in per cent."""
+FEWEST = 5
+"""With fewer rows than this a statistic has no interval: most resamples would hold the same one or two."""
 
 
 def perturbed(images: Tensor, maps: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -159,6 +191,24 @@ def foreground_share(maps: Tensor, truth: Tensor) -> Tensor:
     return torch.where(f + b == 0, 0.5, f / (f + b))
 
 
+def foreground_mean(maps: Tensor, truth: Tensor) -> Tensor:
+    """How intense a map is on the object, its mean there: (B,) in [0, 1]; NaN without an object (section 4.3.4).
+
+    A map that is brighter everywhere is brighter here too. See `background_error`.
+    """
+    return _mean_where(maps, truth)
+
+
+def additional_regions(maps: Tensor, reference: Tensor, other: Tensor) -> Tensor:
+    """How much more `other` sees in the regions that `maps` find beyond `reference` (section 4.3.2): (B,) in [-1, 1].
+
+    All are maps (B, H, W) in [0, 1]. The mean of `other` where only `maps` mark (see `binarise`), minus its mean
+    where neither marks; NaN where one of these regions is empty.
+    """
+    marked, known = binarise(maps), binarise(reference)
+    return _mean_where(other, marked & ~known) - _mean_where(other, ~marked & ~known)
+
+
 def mass_share(maps: Tensor, region: Tensor) -> Tensor:
     """Share of a map's sum that lies in a region, bool (B, H, W): (B,) in [0, 1]; NaN for an empty map."""
     maps = maps.double()
@@ -168,6 +218,29 @@ def mass_share(maps: Tensor, region: Tensor) -> Tensor:
 def relevance(maps: Tensor, without: Tensor) -> Tensor:
     """Eq. 10: sum over pixels of |L(S) - L(S*)|, (B,), of maps (B, H, W) with and without a CGMA."""
     return (maps - without).abs().double().sum((1, 2))
+
+
+def replaced(conditions: Tensor, mean: Tensor) -> Iterator[tuple[str, int, Tensor]]:
+    """S* of Eq. 10: conditions (n, eta, h, w) with CGMA c replaced, as (replacement, c, conditions) (section 5).
+
+    replacement: "zeros" as in the paper; "mean", that of `mean` (eta, h, w); "another image", that of the image before.
+    """
+    others = {
+        "zeros": torch.zeros_like(conditions),
+        "mean": mean.expand_as(conditions),
+        "another image": conditions.roll(1, 0),
+    }
+    for replacement, other in others.items():
+        for c in range(conditions.shape[1]):
+            without = conditions.clone()
+            without[:, c] = other[:, c]
+            yield replacement, c, without
+
+
+def proportion_ci(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval (low, high) of a share, in [0, 1], of n images."""
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap_ci(
@@ -184,6 +257,7 @@ def statistic_ci(
     statistic: Callable[..., np.ndarray],
     *columns: np.ndarray | Tensor,
     units: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
     level: float = 0.95,
     n: int = 2000,
     seed: int = 0,
@@ -191,8 +265,9 @@ def statistic_ci(
     """Percentile bootstrap interval (low, high) of `statistic(*columns, axis)`, whose columns share their rows.
 
     `units` (rows,) says which image a row is about, where an image has several, such as one for each CNN: whole
-    images are drawn, and each must have the same number of rows. None: each row is an image. See `bootstrap_ci`,
-    which is this for the mean.
+    images are drawn, and each must have the same number of rows. None: each row is an image. `strata` (rows,) says
+    which data set a row belongs to: images are drawn anew within each data set, as the data sets are given and no
+    sample of anything. A data set of a single image gives (nan, nan). See `bootstrap_ci`, which is this for the mean.
     """
     arrays = [_as_finite(column, "values") for column in columns]
     if not 0 < level < 1:
@@ -205,18 +280,21 @@ def statistic_ci(
             f"columns of {', '.join(str(len(a)) for a in arrays)} values: pair those of the same images"
         )
     rows = _rows_of(np.arange(n_rows) if units is None else np.asarray(units))
-    if len(rows) == 1:
-        return float("nan"), float("nan")
-    if all(np.ptp(array) == 0 for array in arrays):
+    if all(np.ptp(array) == 0 for array in arrays) and len(rows) > 1:
         value = float(statistic(*[array[:1] for array in arrays], axis=-1))
         return value, value
+    stratum = np.zeros(n_rows) if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
+    images = [np.flatnonzero(stratum[rows[:, 0]] == s) for s in np.unique(stratum)]
+    if min(map(len, images)) == 1:
+        return float("nan"), float("nan")
 
-    def of_drawn(drawn: np.ndarray, axis: int) -> np.ndarray:
-        taken = rows[drawn].reshape(*drawn.shape[:-1], -1)
+    def of_drawn(*drawn: np.ndarray, axis: int) -> np.ndarray:
+        taken = rows[np.concatenate(drawn, axis=-1)]
+        taken = taken.reshape(*taken.shape[:-2], -1)
         return statistic(*(array[taken] for array in arrays), axis=axis)
 
     result = bootstrap(
-        (np.arange(len(rows)),),
+        images,
         of_drawn,
         confidence_level=level,
         n_resamples=n,

@@ -17,6 +17,7 @@ DICE_LSFT = Published(0.6588, "Table 2 and section 4.2.2")
 CNN_ACCURACIES = {"similar": 0.95, "dissimilar": 0.90}
 """Section 4.1.1: each of the nine CNNs of the first strategy; an average over the data sets for the second."""
 CHINESE_MNIST_ACCURACY = Published(0.99, "section 4.1.1, average of the three CNNs")
+ANIMALS10_ACCURACY = Published(0.95, "section 4.1.1, average of the three CNNs")
 EPOCHS_THREE_DATASETS = Published(1, "section 4.3.3")
 EPOCHS_ONE_DATASET = Published(6, "section 4.3.3")
 AVERAGE_DROP_LSFT = Published(9.95, "Table 3 and section 4.2.3, per cent")
@@ -26,6 +27,8 @@ CATS_DOGS_ACCURACY = Published(0.99, "section 4.3.4, InceptionV3")
 EMNIST_ACCURACY = Published(0.97, "section 4.3.4, Xception")
 NOISE = (0.05, 0.5)
 """The densities of section 4.4."""
+UNSEEN = ("emnist", "cats_vs_dogs", "instruments")
+"""The data sets of the unseen pairs of section 4.3.4, which section 5 looks into as well."""
 
 
 class Survey(NamedTuple):
@@ -111,26 +114,127 @@ ORDERINGS = (
 """The orderings of Tables 1 and 2 that the text gives (sections 4.2.1 and 4.2.2)."""
 
 
-FAITHFULNESS_ORDERINGS = (
-    Ordering("LSFT's average drop is below Grad-CAM's", "Table 3", "average drop", "Grad-CAM", "LSFT"),
-    Ordering("LSFT's average drop is below GSFT's", "Table 3", "average drop", "GSFT", "LSFT"),
-    Ordering("Grad-CAM's average drop is below GSFT's", "Table 3", "average drop", "GSFT", "Grad-CAM"),
-    Ordering(
-        "LSFT's average increase is above Grad-CAM's", "Table 3", "average increase", "LSFT", "Grad-CAM"
-    ),
-    Ordering("LSFT's average increase is above GSFT's", "Table 3", "average increase", "LSFT", "GSFT"),
+FAITHFULNESS_ORDERINGS = tuple(
+    Ordering(f"{claim}, {definition}", "Table 3", f"{measure}{suffix}", larger, smaller)
+    for definition, suffix, increase in (
+        ("as the paper defines it", "", "average increase"),
+        ("as Grad-CAM++ defines it", " (Grad-CAM++)", "increase in confidence"),
+    )
+    for claim, measure, larger, smaller in (
+        ("LSFT's drop is below Grad-CAM's", "average drop", "Grad-CAM", "LSFT"),
+        ("LSFT's drop is below GSFT's", "average drop", "GSFT", "LSFT"),
+        ("Grad-CAM's drop is below GSFT's", "average drop", "GSFT", "Grad-CAM"),
+        ("LSFT's increase is above Grad-CAM's", increase, "LSFT", "Grad-CAM"),
+        ("LSFT's increase is above GSFT's", increase, "LSFT", "GSFT"),
+        ("LSFT wins against Grad-CAM more often than it loses", "balance", "LSFT", "Grad-CAM"),
+        ("GSFT loses against Grad-CAM more often than it wins", "balance", "Grad-CAM", "GSFT"),
+        ("LSFT's wins minus losses against Grad-CAM are above GSFT's", "balance", "LSFT", "GSFT"),
+    )
 )
-"""The orderings of Table 3 that the text gives (section 4.2.3), but for those of win %."""
+"""The orderings of Table 3 that the text gives (section 4.2.3), in the paper's definition and in that of Grad-CAM++.
+
+balance is wins minus losses against Grad-CAM, see `faithfulness.confidences`.
+"""
+
+
+NOISE_LEVELS = (
+    Ordering("GSFT's background error is above LSFT's", "4.4, Fig. 13", "background", "GSFT", "LSFT"),
+    Ordering(
+        "LSFT's foreground share is above GSFT's", "beyond the paper", "foreground share", "LSFT", "GSFT"
+    ),
+    Ordering(
+        "LSFT's foreground share is above the mean map's",
+        "beyond the paper",
+        "foreground share",
+        "LSFT",
+        "mean map",
+    ),
+)
+"""What is to hold at the densities of section 4.4."""
+NOISE_SLOPES = (
+    Ordering(
+        "GSFT's background error grows faster than LSFT's: the gap widens",
+        "4.4, Fig. 13",
+        "background",
+        "GSFT",
+        "LSFT",
+    ),
+    Ordering(
+        "GSFT's foreground share falls faster than LSFT's: key regions vanish faster",
+        "4.4, Fig. 12",
+        "foreground share",
+        "LSFT",
+        "GSFT",
+    ),
+)
+"""What is to hold of the slopes over these densities."""
+
+
+QUALITATIVE_ORDERINGS = {
+    "likeness": tuple(
+        Ordering(
+            f"LSFT's whole map is more like Vanilla Saliency than Grad-CAM's is (our reading), {name}",
+            "section 4.3.2", measure, "LSFT", "Grad-CAM", dataset="mnist",
+        )
+        for measure, name in (("rank correlation", "rank correlation"), ("SSIM", "structural similarity"))
+    ),
+    "unseen": (
+        *(
+            Ordering(
+                f"LSFT is better than Grad-CAM on an unseen data set and CNN, {pair} (Dice with the object)",
+                "section 1", "dice", "LSFT", "Grad-CAM", "object", dataset,
+            )
+            for dataset, pair in zip(
+                UNSEEN,
+                ("EMNIST and Xception", "Cats vs Dogs and InceptionV3", "Musical Instruments and VGG19"),
+                strict=True,
+            )
+        ),
+        Ordering(
+            "Grad-CAM is better than LSFT on Musical Instruments (Dice with the object)",
+            "section 4.3.4", "dice", "Grad-CAM", "LSFT", "object", "instruments",
+        ),
+    ),
+    "intensity": (
+        Ordering(
+            "LSFT marks the letters of EMNIST with more intensity than Grad-CAM (mean of the map on the object)",
+            "section 4.3.4", "intensity", "LSFT", "Grad-CAM", dataset="emnist",
+        ),
+    ),
+    "strategies": (
+        Ordering(
+            "Dissimilar semantics gives the more general LSFT: better on Cats vs Dogs (Dice with the object)",
+            "section 4.3.5", "dice", "trained on dissimilar", "trained on similar", "object", "cats_vs_dogs",
+        ),
+        Ordering(
+            "Similar semantics gives the more specific LSFT: marks less on Tamil letters (share of the picture)",
+            "section 4.3.5", "marked", "trained on dissimilar", "trained on similar", "Grad-CAM", "tamil",
+        ),
+    ),
+}  # fmt: skip
+"""What the text says of Figs. 6, 8 and 9, for the frames of `experiments` named in `claims.qualitative_claims`."""
 
 
 def verdict(low: float, high: float) -> str:
     """Judge a claimed positive difference by its measured interval.
 
-    The criterion, fixed beforehand: "holds" where the whole interval is above zero, "does not hold" where no
-    part of it is, "depends" otherwise.
+    The criterion is the same for every claim: "holds" where the whole interval is above zero, "does not hold" where
+    no part of it is, "depends" where it contains zero.
     """
     if low > 0:
         return "holds"
     if high <= 0:
+        return "does not hold"
+    return "depends"
+
+
+def verdict_between(low: float, high: float, at_least: float, at_most: float) -> str:
+    """Judge the claim that a value lies from `at_least` to `at_most` by its measured interval, by the same criterion.
+
+    "holds" where the whole interval lies there, "does not hold" where no part of it does, "depends" otherwise.
+    """
+    if at_least <= low and high <= at_most:
+        return "holds"
+    if high < at_least or low > at_most:
         return "does not hold"
     return "depends"

@@ -8,8 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from sftgan.architectures import ARCHITECTURES
-from sftgan.data import REGISTRY
 from sftgan.errors import InputError, check_name
+from sftgan.registry import REGISTRY
 
 
 class _Strict(BaseModel):
@@ -108,6 +108,14 @@ FIELDS = tuple(name for name in Profile.model_fields if name not in ("name", "pu
 """The fields that can be overridden, from a notebook or from Python."""
 
 
+_FOLDER = resources.files("sftgan") / "profiles"
+
+
+def profile_names() -> list[str]:
+    """The profiles there are."""
+    return sorted(file.name.removesuffix(".yaml") for file in _FOLDER.iterdir())
+
+
 def describe(field: str) -> str:
     """What a field of a profile means."""
     return Profile.model_fields[check_name(field, Profile.model_fields, "profile field")].description or ""
@@ -118,11 +126,10 @@ def load_profile(name: str, **overrides: Any) -> Profile:
 
     Raises InputError with the field or name, what is wrong with it, and what is valid.
     """
-    folder = resources.files("sftgan") / "profiles"
-    check_name(name, sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()), "profile")
+    check_name(name, profile_names(), "profile")
     for field in overrides:
         check_name(field, FIELDS, "profile field")
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text()) | overrides
+    values = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text()) | overrides
     try:
         profile = Profile(name=name, **values)
     except ValidationError as error:
@@ -132,6 +139,12 @@ def load_profile(name: str, **overrides: Any) -> Profile:
     datasets, extra = (*profile.similar, *profile.dissimilar), profile.extra
     for dataset in (*datasets, *(pair.dataset for pair in extra)):
         check_name(dataset, REGISTRY, "data set")
+    pairs = [(pair.dataset, pair.arch) for pair in extra]
+    twice = [
+        f"{d} with {a}" for d, a in pairs if (d in datasets and a in profile.cnns) or pairs.count((d, a)) > 1
+    ]
+    if twice:
+        raise InputError(f"profile {name}, field extra: {twice[0]} is there already, give each pair once.")
     both = sorted(set(profile.similar) & set(profile.dissimilar))
     if both:
         raise InputError(f"profile {name}: {both[0]!r} is in both strategies, give it to one of them.")

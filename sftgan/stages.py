@@ -1,6 +1,5 @@
 """The steps from a profile's parts to maps, each computed once and remembered."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,36 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sftgan import baselines, data
-from sftgan.architectures import BLOCKS, build, build_pretrained, check_last_map, target_layer
+from sftgan.architectures import build, build_pretrained, check_last_map, last_block, target_layer
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.captioning import FittedCaptioner, build_captioner, fit_captioner
 from sftgan.captions import CaptionData, load_captions
 from sftgan.classifiers import Fitted, Recipe, fit
 from sftgan.data import ImageData
-from sftgan.explain import examples
+from sftgan.explain import Explained, examples
 from sftgan.training import Examples, GANRecipe, TrainedGAN, generate, train_gan
-
-
-@dataclass(frozen=True)
-class Explained:
-    """The examples that one CNN gives: images, CGMAs and target maps, at the GANs' size.
-
-    labels, predictions: int64 (n,). masks: bool (n, H, W), the object, or None. shortcuts: the same of the part
-    of the ground that may tell the class. dead: float (N,), the share of images for which a layer's Grad-CAM has
-    no contrast.
-    """
-
-    examples: Examples
-    labels: Tensor
-    predictions: Tensor
-    masks: Tensor | None
-    shortcuts: Tensor | None
-    dead: Tensor
-
-    @property
-    def objects(self) -> Tensor:
-        """The masks as maps (n, H, W) to be shown; NaN, which is drawn as nothing, where they are not known."""
-        return torch.full_like(self.examples.targets, torch.nan) if self.masks is None else self.masks.float()
 
 
 def _image_data(config: Config, runtime: Runtime, checkpoint: Path) -> ImageData:
@@ -53,20 +30,17 @@ def _classifier(config: Config, runtime: Runtime, checkpoint: Path) -> Fitted:
             check_last_map(model, config["shape"]["size"])
         else:
             model = build(config["arch"], len(images.classes), **config["shape"])
-    device = torch.device("cuda" if runtime.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-    fitted = fit(model, images, Recipe(**config["recipe"]), config["seed"], checkpoint, device)
+    fitted = fit(model, images, Recipe(**config["recipe"]), config["seed"], checkpoint, runtime.device)
     fitted.model.cpu()
     return fitted
 
 
 def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
     arch, size = config["cnn"]["arch"], config["size"]
-    model = CLASSIFIER(config["cnn"], runtime).model
+    model = CLASSIFIER(config["cnn"], runtime).model.to(runtime.device)
     split = IMAGE_DATA(config["data"], runtime).chosen(**config["images"])
-    block = target_layer(model, arch) if arch in BLOCKS else None
-    shown, dead, logits = examples(
-        model, split.batch(), size, config["eta"], config["tap"], config["rounding"], block
-    )
+    options = size, config["eta"], config["tap"], config["rounding"], last_block(model, arch)
+    shown, dead, logits = examples(model, split.batch(), *options)
     masks, shortcuts = (
         None
         if part is None
@@ -87,14 +61,16 @@ def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:
 
 def _maps(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
     test, train = (EXPLAINED(config[part], runtime).examples for part in ("test", "train"))
-    gans = {kind.upper(): GAN(gan, runtime).generator for kind, gan in config["gans"].items()}
+    gans = {
+        kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in config["gans"].items()
+    }
     drawn = {name: generate(generator, test) for name, generator in gans.items()}
     return drawn | {"Grad-CAM": test.targets} | baselines.controls(test, train)
 
 
 def _compared(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
     explained = config["test"]
-    model = CLASSIFIER(explained["cnn"], runtime).model
+    model = CLASSIFIER(explained["cnn"], runtime).model.to(runtime.device)
     images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch(config["index"])
     layer = target_layer(model, explained["cnn"]["arch"])
     size = (explained["size"], explained["size"])
@@ -113,7 +89,9 @@ def _captioner(config: Config, runtime: Runtime, checkpoint: Path) -> FittedCapt
     with torch.random.fork_rng():
         torch.manual_seed(config["seed"])
         model = build_captioner(CLASSIFIER(cnn, runtime).model, cnn["arch"], captioned, cnn["shape"]["size"])
-    return fit_captioner(model, captioned, **config["fit"], seed=config["seed"], checkpoint=checkpoint)
+    return fit_captioner(
+        model, captioned, **config["fit"], seed=config["seed"], checkpoint=checkpoint, device=runtime.device
+    )
 
 
 IMAGE_DATA = Stage(_image_data, "data")

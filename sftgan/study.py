@@ -5,17 +5,17 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import joblib
 import matplotlib.figure
 import pandas as pd
 from torch import Tensor
 
 from sftgan import data
-from sftgan.cache import Config, Runtime
+from sftgan.cache import Config, Runtime, resolve
 from sftgan.captioning import FittedCaptioner
 from sftgan.captions import CaptionData
 from sftgan.classifiers import Fitted
@@ -45,6 +45,9 @@ STRATEGIES = ("similar", "dissimilar")
 class Study:
     """The experiments of one profile and one seed. Everything is computed when first asked for, and remembered.
 
+    For results that repeat, a study fixes torch's number of threads and its deterministic algorithms, for the whole
+    process.
+
     `strategy`, `dataset` and `arch` select what is shown; a GAN is always trained on all pairs of its strategy,
     as in the paper. Any field of the profile can be overridden: `Study("smoke", eta=4)`.
     """
@@ -70,7 +73,7 @@ class Study:
         if dataset is not None:
             self.datasets = [check_name(dataset, self.datasets, "data set")]
         self.archs = list(p.cnns) if arch is None else [check_name(arch, p.cnns, "architecture")]
-        self.runtime = Runtime(p.accelerator, p.threads, p.workers)
+        self.runtime = Runtime(resolve(p.accelerator), p.threads, p.workers)
         self.runtime.pin()
         self._gans: dict[tuple[str, str], TrainedGAN] = {}
         self._data_configs: dict[tuple[str, str | None], Config] = {}
@@ -160,16 +163,19 @@ class Study:
         check_name(strategy, STRATEGIES, "strategy")
         missing = [kind for kind in kinds if (strategy, kind) not in self._gans]
         if missing:
-            self.prepare(strategy)
             configs = [self._gan_config(kind, self.of_strategy[strategy]) for kind in missing]
+            if not all(GAN.is_stored(config, self.runtime) for config in configs):
+                self.prepare(strategy)
             trained = GAN.all(configs, self.runtime)
             self._gans |= zip([(strategy, kind) for kind in missing], trained, strict=True)
         return {kind: self._gans[strategy, kind] for kind in kinds}
 
     def gan_on(self, dataset: str, kind: str = "lsft") -> TrainedGAN:
         """A GAN trained on the pairs of one data set only (paper, 4.3.3), watched on all of its strategy."""
-        self.prepare(self.strategy(dataset))
-        return GAN(self._gan_config(kind, [dataset]), self.runtime)
+        config = self._gan_config(kind, [dataset])
+        if not GAN.is_stored(config, self.runtime):
+            self.prepare(self.strategy(dataset))
+        return GAN(config, self.runtime)
 
     def case(self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None) -> Config:
         """What decides the maps of one pair: its test and training examples, and the GANs of a strategy.
@@ -196,12 +202,12 @@ class Study:
         return MAPS(self.case(dataset, arch, strategy, cnn_of), self.runtime)
 
     def compared(
-        self, dataset: str, arch: str, index: Sequence[int], methods: Sequence[str]
+        self, dataset: str, arch: str, index: Sequence[int], methods: Sequence[str], cnn_of: str | None = None
     ) -> dict[str, Tensor]:
-        """Maps (n, H, W) in [0, 1] of other methods, see `baselines.maps`, for some of the test examples."""
+        """Maps (n, H, W) in [0, 1] of other methods (`baselines.maps`) for some test examples; see `explained`."""
         config = {
             "title": f"{', '.join(methods)}: {arch} on {dataset}",
-            "test": self._explained_config(dataset, arch, "test"),
+            "test": self._explained_config(dataset, arch, "test", cnn_of),
             "index": [int(i) for i in index],
             "methods": list(methods),
             "seed": self.seed,
@@ -210,7 +216,7 @@ class Study:
 
     def captions(self) -> CaptionData:
         """The captioned images of the profile."""
-        return CAPTION_DATA(self._captions_config(), self.runtime)
+        return CAPTION_DATA(self._captions_config, self.runtime)
 
     def captioner(self) -> FittedCaptioner:
         """The captioning model (4.3.7)."""
@@ -221,7 +227,7 @@ class Study:
         own = self.profile.captions
         return {
             "title": "captions",
-            "data": self._captions_config(),
+            "data": self._captions_config,
             "cnn": self._cnn_config(*own.encoder),
             "fit": {"epochs": own.epochs, "batch": own.batch, "lr": own.lr},
             "seed": self.seed,
@@ -235,13 +241,19 @@ class Study:
 
     def data_sources(self) -> list[dict[str, str]]:
         """For each data set of the profile: dataset, source, label (what it is, in words)."""
-        p = self.profile
-        used = {pair.dataset: pair for pair in p.extra} | p.similar | p.dissimilar | {"coco": p.captions}
-        used = {name: used[name] for name in REGISTRY if name in used}
         return [
             {"dataset": name, "source": s.source, "label": data.label(name, s.source, s.folder)}
-            for name, s in used.items()
+            for name, s in self._sources().items()
         ]
+
+    def files(self) -> list[str | None]:
+        """Digests of the files that the data sets of the profile are read from; None where there are none."""
+        return [_fingerprint(name, source) for name, source in self._sources().items()]
+
+    def _sources(self) -> dict[str, DataSource | Captions]:
+        p = self.profile
+        used = {pair.dataset: pair for pair in p.extra} | p.similar | p.dissimilar | {"coco": p.captions}
+        return {name: used[name] for name in REGISTRY if name in used}
 
     def labels(self) -> dict[str, str]:
         """Data set -> what it is, in a few words. Show these, not the registry's names, wherever results stand."""
@@ -276,9 +288,11 @@ class Study:
     def prepare(self, strategy: str) -> None:
         """Compute what the GANs of a strategy need, side by side where several processes may run."""
         pairs = self.all_pairs(self.of_strategy[strategy])
-        self.classifiers(pairs)
+        CLASSIFIER.fill([self._cnn_config(*pair) for pair in pairs], self.runtime)
         parts = ("train", "watched", "test")
-        EXPLAINED.all([self._explained_config(*pair, part) for pair in pairs for part in parts], self.runtime)
+        EXPLAINED.fill(
+            [self._explained_config(*pair, part) for pair in pairs for part in parts], self.runtime
+        )
 
     def _source(self, dataset: str, arch: str | None = None) -> tuple[DataSource, CNNRecipe | None]:
         """Where the images of a pair come from, and how its CNN is fitted; arch=None: those of a strategy."""
@@ -307,6 +321,7 @@ class Study:
             self._data_configs[dataset, arch] = config
         return self._data_configs[dataset, arch]
 
+    @cached_property
     def _captions_config(self) -> Config:
         own = self.profile.captions
         load = own.model_dump(include={"source", "folder", "train", "test"})
@@ -372,9 +387,13 @@ class Study:
 
 
 def _fingerprint(dataset: str, source: DataSource | Captions) -> str | None:
-    """Digest of the names, sizes and times of the files of a data folder: other files, other results."""
+    """Digest of the names, sizes and times of the files of a data folder: other files, other results.
+
+    Of torchvision's data sets, which do not change, the folder counts.
+    """
     root = os.environ.get("SFTGAN_DATA")
+    if source.source == "torchvision":
+        return root
     if source.source != "folder" or not root:
         return None
-    files = sorted(f for f in Path(root, source.folder or dataset).rglob("*") if f.is_file())
-    return joblib.hash([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return data.fingerprint(Path(root, source.folder or dataset))

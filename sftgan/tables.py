@@ -8,8 +8,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from sftgan.errors import InputError, check_name
-from sftgan.metrics import STATISTICS, statistic_ci
-from sftgan.paper import Ordering, verdict
+from sftgan.metrics import statistic_ci
+from sftgan.paper import verdict
 
 
 def means(
@@ -17,7 +17,8 @@ def means(
 ) -> pd.DataFrame:
     """One row for each group: n, mean, and the 95 % bootstrap interval (low, high) of the mean over its n images.
 
-    Rows of one `image` of one `dataset`, such as those of several CNNs, are drawn together.
+    Rows of one `image` of one `dataset`, such as those of several CNNs, are drawn together, images within their
+    data set.
     `statistic` of one or more columns, such as `metrics.average_drop` of E and O, may stand for the mean.
     Groups keep their order of appearance.
     """
@@ -26,7 +27,7 @@ def means(
     for key, group in frame.groupby(list(by), sort=False):
         arrays = [group[column].to_numpy(dtype=float) for column in columns]
         units = _images(group)
-        low, high = statistic_ci(statistic, *arrays, units=units)
+        low, high = statistic_ci(statistic, *arrays, units=units, strata=group.get("dataset"))
         rows.append([*key, len(np.unique(units)), float(statistic(*arrays, axis=-1)), low, high])
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "low", "high"])
 
@@ -58,7 +59,8 @@ def differences(
             arrays = [
                 wide[column][method].to_numpy(dtype=float) for method in (first, other) for column in columns
             ]
-            low, high = statistic_ci(_minus(statistic), *arrays, units=units)
+            strata = wide.index.get_level_values("dataset")
+            low, high = statistic_ci(_minus(statistic), *arrays, units=units, strata=strata)
             difference = float(_minus(statistic)(*arrays, axis=-1))
             n = len(np.unique(units))
             rows.append([*key, f"{first} − {other}", n, difference, low, high, verdict(low, high)])
@@ -83,93 +85,44 @@ def _minus(statistic: Callable) -> Callable:
     return difference
 
 
-def wins(frame: pd.DataFrame, value: str, methods: Sequence[str], against: str) -> pd.DataFrame:
-    """How often each method's `value` is above that of the method `against`, on the same images.
+def margins(frame: pd.DataFrame, value: str, against: str) -> pd.Series:
+    """For each row 100, 0 or -100: `value` is above, at or below that of the method `against` on the same image.
 
-    One row per method: win, tie and loss in per cent of n images, and the 95 % interval (low, high) of the wins.
-    Ties count for nobody.
+    The mean is wins minus losses in per cent of the images; clipped at 0 it is wins, and ties count for nobody.
     """
-    wide = frame.pivot(index=["dataset", "arch", "image"], columns="method", values=value)
-    rows = []
-    for method in methods:
-        won, tied = wide[method] > wide[against], wide[method] == wide[against]
-        units = _images(wide.index.to_frame())
-        low, high = statistic_ci(np.mean, 100.0 * won.to_numpy(), units=units)
-        shares = [100 * won.mean(), low, high, 100 * tied.mean(), 100 * (~won & ~tied).mean()]
-        rows.append([method, len(np.unique(units)), *shares])
-    return pd.DataFrame(rows, columns=["method", "n", "win", "low", "high", "tie", "loss"])
-
-
-def margins(frame: pd.DataFrame, value: str, against: str) -> pd.DataFrame:
-    """`frame` with a column margin: 100, 0 or -100 where `value` is above, at or below that of the method `against`.
-
-    Its mean is wins minus losses, in per cent of the images.
-    """
+    check_name(against, frame["method"].unique(), "method")
     index = ["dataset", "arch", "image"]
     other = frame[frame["method"] == against].set_index(index)[value]
     aligned = other.reindex(pd.MultiIndex.from_frame(frame[index])).to_numpy()
-    return frame.assign(margin=100.0 * np.sign(frame[value].to_numpy() - aligned))
+    return pd.Series(100.0 * np.sign(frame[value].to_numpy() - aligned), frame.index)
 
 
-def judge(scores: pd.DataFrame, orderings: Sequence[Ordering]) -> pd.DataFrame:
-    """Judge the paper's orderings by `scores` (see `experiments`): one row for each, with interval and verdict."""
-    rows = []
-    for o in orderings:
-        part = scores if o.truth is None else scores[scores["truth"] == o.truth]
-        part = part if o.dataset is None else part[part["dataset"] == o.dataset]
-        data = ", ".join(part["data"].unique()) if o.dataset else "all"
-        row = {"claim": o.claim, "where": o.where, "data here": data}
-        if len(part):
-            columns, statistic = STATISTICS.get(o.measure, (o.measure, np.mean))
-            found = differences(part, columns, o.larger, [o.smaller], statistic=statistic).iloc[0]
-            row |= found[["comparison", "n", "difference", "low", "high", "verdict"]].to_dict()
-        else:
-            row |= {"verdict": "cannot be tested here"}
-        rows.append(row)
-    columns = ["claim", "where", "data here", "comparison", "n", "difference", "low", "high", "verdict"]
-    return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
+def left_out(frame: pd.DataFrame, kept: pd.DataFrame) -> str:
+    """How many images of a frame are not in the part of it that is kept, in words: "3 of 96 images"."""
+    n, m = (len(part[["dataset", "image"]].drop_duplicates()) for part in (frame, kept))
+    return f"{n - m} of {n} images"
 
 
-def first_to_reach(curves: dict[str, pd.DataFrame], column: str, share: float) -> pd.DataFrame:
-    """For each learning curve the first epoch and step at which `column` reaches `share` of the best of all curves.
-
-    A curve that never does has missing values. "epochs" and "steps" are how far each curve goes.
-    """
-    goal = share * max(curve[column].max() for curve in curves.values())
-    rows = []
-    for name, curve in curves.items():
-        reached = curve[curve[column] >= goal].head(1)
-        row = {"trained on": name, "goal": goal}
-        for unit in ("epoch", "step"):
-            row |= {unit: reached[unit].iloc[0] if len(reached) else pd.NA, f"{unit}s": curve[unit].iloc[-1]}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def sooner(first: pd.Series, second: pd.Series, unit: str) -> str:
-    """Judge, by two rows of `first_to_reach`, the claim that the first reaches the goal in fewer epochs or steps.
-
-    A curve that ends too early to tell makes it "cannot be tested here".
-    """
-    at, other, end = first[unit], second[unit], second[f"{unit}s"]
-    if pd.notna(at) and (at < other if pd.notna(other) else at <= end):
-        return "holds"
-    if pd.notna(other) and (pd.notna(at) or first[f"{unit}s"] >= other):
-        return "does not hold"
-    return "cannot be tested here"
+def spread(frame: pd.DataFrame, value: str, by: Sequence[str], across: str, digits: int = 2) -> pd.DataFrame:
+    """`means` with intervals as text: one row for each group `by`, one column for each value of `across`."""
+    found = means(frame, value, [*by, across])
+    text = with_intervals(found, digits=digits).rename(value)
+    return found.join(text).set_index([*by, across])[value].unstack(sort=False).reset_index()
 
 
 def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) -> pd.Series:
-    """Text such as "0.31 [0.29, 0.33]" for each row, with spaces at which no line breaks."""
-    numbers = frame[[value, "low", "high"]].map(lambda x: f"{x:.{digits}f}")
-    return (
-        numbers[value]
-        + "\N{NO-BREAK SPACE}["
-        + numbers["low"]
-        + ",\N{NO-BREAK SPACE}"
-        + numbers["high"]
-        + "]"
-    )
+    """Text such as "0.31 [0.29, 0.33]" for each row, with spaces at which no line breaks; "0.31" if there is none."""
+    number, low, high = (frame[name].map(lambda x: f"{x:.{digits}f}") for name in (value, "low", "high"))
+    interval = "\N{NO-BREAK SPACE}[" + low + ",\N{NO-BREAK SPACE}" + high + "]"
+    return number + interval.where(frame["low"].notna(), "")
+
+
+def means_as_text(
+    frame: pd.DataFrame, values: Sequence[str], by: Sequence[str], digits: int = 2
+) -> pd.DataFrame:
+    """One row for each group: the means of several columns, each with its interval as text, see `means`."""
+    found = frame[list(by)].drop_duplicates(ignore_index=True)
+    return found.assign(**{v: with_intervals(means(frame, v, by), digits=digits) for v in values})
 
 
 def show(frame: pd.DataFrame, digits: int = 2, caption: str = "") -> Styler:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from sftgan import baselines
 from sftgan.architectures import build, target_layer
@@ -57,11 +58,11 @@ def net():
     return build("vgg16", 5, 1 / 16, 16, 4).eval()
 
 
-def explained(net, methods=baselines.METHODS, images=None, seed=0):
+def explained(net, methods=baselines.METHODS, images=None, seed=0, arch="vgg16"):
     images = (
         torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) if images is None else images
     )
-    return dict(baselines.maps(net, target_layer(net, "vgg16"), images, methods, seed))
+    return dict(baselines.maps(net, target_layer(net, arch), images, methods, seed))
 
 
 def test_every_method_gives_scaled_maps_of_the_images_size(net):
@@ -82,6 +83,49 @@ def test_grad_cam_is_ours_and_saliency_is_the_gradient(net):
     slope = images.grad.abs().amax(1)
     low, high = slope.amin((1, 2), keepdim=True), slope.amax((1, 2), keepdim=True)
     torch.testing.assert_close(found["Saliency"], (slope - low) / (high - low), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("arch", ["vgg19", "resnet50", "mobilenet_v2"])
+def test_grad_cam_is_ours_for_other_nets_too(arch):
+    torch.manual_seed(0)
+    net = build(arch, 5, 1 / 16, 16, 4).eval()
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    theirs = explained(net, ("Grad-CAM",), images, arch=arch)["Grad-CAM"]
+    torch.testing.assert_close(theirs, layer_cams(net, images).maps[:, -1], atol=1e-3, rtol=0)
+
+
+def test_the_activation_is_the_relu_right_behind_a_convolution(net):
+    conv = target_layer(net, "vgg16")
+    relu = baselines.activation(net, conv)
+    assert isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU)
+    layers = list(net.net.features)
+    assert layers.index(relu) == layers.index(conv) + 2, "their batch norm is between them"
+    assert baselines.activation(net, relu) is relu
+    resnet, mobilenet = (build(arch, 5, 1 / 16, 16, 4) for arch in ("resnet50", "mobilenet_v2"))
+    last = target_layer(resnet, "resnet50")
+    assert baselines.activation(resnet, last) is last, "its ReLU comes behind the sum with the shortcut"
+    assert isinstance(baselines.activation(mobilenet, target_layer(mobilenet, "mobilenet_v2")), nn.ReLU6)
+
+
+def test_score_cam_weighs_positive_activations_by_the_score_of_what_they_show():
+    """By hand, for a net of one convolution and a head that counts; every map of the convolution is negative."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+    net = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    nn.init.constant_(net[0].weight, -0.1)
+    net[1].bias.data = torch.tensor([3.0, 2.0, 1.0, 2.5])
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = dict(baselines.maps(net, net[0], images, ["Score-CAM"]))["Score-CAM"]
+    with torch.no_grad():
+        assert (net[0](images) < 0).all(), "of which any weighted sum is black"
+        activations = body(images)
+        for image, maps, drawn in zip(images, activations, found, strict=True):
+            masks = torch.stack([(m - m.min()) / (m.max() - m.min()) for m in maps])
+            c = net(image[None]).argmax(1)
+            weights = net(image * masks[:, None])[:, c][:, 0].softmax(0)
+            expected = (weights[:, None, None] * maps).sum(0)
+            low, high = expected.min(), expected.max()
+            torch.testing.assert_close(drawn, (expected - low) / (high - low), atol=1e-4, rtol=0)
 
 
 def test_smoothgrad_is_drawn_by_the_seed_and_alters_nothing(net):

@@ -20,6 +20,7 @@ from joblib.externals.loky import get_reusable_executor
 import sftgan
 from sftgan import cache
 from sftgan.cache import Runtime, Stage, cache_folder, code_digest
+from sftgan.errors import InputError
 
 HERE = Path(__file__).parent
 SOURCES = Path(sftgan.__file__).parent
@@ -196,6 +197,15 @@ def test_pin_fixes_threads_and_algorithms():
     assert torch.get_num_threads() == 2 and torch.are_deterministic_algorithms_enabled()
     Runtime(threads=0).pin()
     assert torch.get_num_threads() == cache._OWN_THREADS, "0 is torch's own choice, whatever a study left"
+
+
+def test_accelerators_are_resolved_before_they_become_a_key(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cache.resolve("auto") == cache.resolve("cpu") == "cpu"
+    with pytest.raises(InputError, match="PyTorch finds no CUDA device here: choose 'cpu' or 'auto'"):
+        cache.resolve("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert cache.resolve("auto") == cache.resolve("cuda") == "cuda"
 
 
 # What counts as the code of a stage

@@ -432,3 +432,13 @@ def test_kaggle_missing_offline_or_changed(kaggle, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(InputError, match="pip install kagglehub"):
         data.load("animals10", "kagglehub", 16)
+
+
+def test_the_fingerprint_sees_files_behind_links(tmp_path):
+    real, folder = tmp_path / "real", tmp_path / "folder"
+    real.mkdir()
+    folder.mkdir()
+    (folder / "linked").symlink_to(real)
+    before = data.fingerprint(folder)
+    (real / "0.png").write_bytes(b"picture")
+    assert data.fingerprint(folder) != before

@@ -403,3 +403,27 @@ def test_block_cam_by_hand():
     assert block_cam(model, model.block, images, size=5).shape == (2, 5, 5)
     with pytest.raises(InputError, match="class index 3 is out of range"):
         block_cam(model, model.block, images, targets=3)
+
+
+def test_images_too_small_for_a_map_are_refused_with_a_size_that_works():
+    """At 32 pixels the last block of ResNet50 sees one pixel, and its maps would silently be missing."""
+    with pytest.raises(InputError, match="images of 32 pixels leave .* one pixel.*: use at least 33 pixels"):
+        layer_cams(torchvision.models.resnet50(num_classes=3), torch.rand(1, 3, 32, 32))
+    assert len(layer_cams(torchvision.models.resnet50(num_classes=3), torch.rand(1, 3, 33, 33)).names) == 53
+
+
+def test_a_convolution_that_is_a_dense_layer_carries_no_map_and_is_no_error():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 8), nn.Flatten(), nn.Linear(2, 3)
+    )
+    assert layer_cams(model, torch.rand(2, 3, 8, 8)).names == ("0",)
+
+
+def test_logits_without_a_gradient_are_said_in_a_sentence():
+    class Detached(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    model = Detached(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(InputError, match="the logits have no gradient"):
+        layer_cams(model, torch.rand(2, 3, 8, 8))

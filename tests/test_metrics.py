@@ -203,6 +203,21 @@ def test_the_two_definitions_are_not_the_same():
     assert metrics.drop_plus_plus(original, energy) == pytest.approx(10)
 
 
+def test_a_win_of_grad_cam_plus_plus_is_a_smaller_relative_drop():
+    assert metrics.relative_drop(BEFORE, AFTER).tolist() == pytest.approx([0.25, 0, 0.75, 0])
+    assert metrics.relative_drop(np.zeros(2), np.array([0.0, 0.5])).tolist() == [0, 0]
+
+
+def test_statistics_know_the_images_they_are_about():
+    about = {name: statistic.counts(BEFORE, AFTER).tolist() for name, statistic in metrics.STATISTICS.items()}
+    assert about == {
+        "average drop": [True, False, True, False],
+        "average increase": [False, False, False, True],
+        "average drop (Grad-CAM++)": [True] * 4,
+        "increase in confidence (Grad-CAM++)": [True] * 4,
+    }
+
+
 def test_no_drop_and_no_increase_are_zero():
     assert metrics.average_drop(BEFORE, BEFORE) == metrics.average_increase(BEFORE, BEFORE) == 0
     assert metrics.drop_plus_plus(BEFORE, BEFORE) == metrics.increase_plus_plus(BEFORE, BEFORE) == 0
@@ -211,7 +226,7 @@ def test_no_drop_and_no_increase_are_zero():
 @pytest.mark.parametrize("name", metrics.STATISTICS)
 def test_statistics_work_along_the_last_axis(name):
     """As the bootstrap calls them."""
-    columns, statistic = metrics.STATISTICS[name]
+    columns, statistic, _ = metrics.STATISTICS[name]
     assert columns == ("E", "O")
     rows = statistic(np.stack([BEFORE, AFTER, BEFORE]), np.stack([AFTER, BEFORE, BEFORE]), axis=-1)
     assert rows.tolist() == pytest.approx([statistic(BEFORE, AFTER), statistic(AFTER, BEFORE), 0.0])
@@ -261,6 +276,40 @@ def test_pixels_go_in_the_order_of_the_map():
     assert all(torch.equal(a + b, image) for a, b in zip(removed, added, strict=True))
 
 
+def test_curves_equal_those_of_a_loop_over_pixels():
+    """Pixel after pixel in the order of the map, on a CNN that is one layer; the map has ties."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 3, 4, generator=generator)
+    maps = torch.rand(2, 3, 4, generator=generator).round(decimals=1)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3)).requires_grad_(False)
+    classes = torch.tensor([2, 0])
+    pairs = list(metrics.perturbed(images, maps, 12))
+    for k, (image, order, c) in enumerate(zip(images, maps, classes.tolist(), strict=True)):
+        places = [(y, x) for y in range(3) for x in range(4)]
+        places.sort(key=lambda place: -order[place].item())  # stable: equal values from the top left
+        without, only = image.clone(), torch.zeros_like(image)
+        for step in range(13):
+            for part, expected in zip(pairs[step], (without, only), strict=True):
+                found = metrics.confidence(model, part, classes)[k]
+                assert found == pytest.approx(model(expected[None]).softmax(1)[0, c].item(), abs=1e-6)
+            if step < 12:
+                y, x = places[step]
+                without[:, y, x], only[:, y, x] = 0, image[:, y, x]
+
+
+def test_confidence_is_of_the_class_asked_for():
+    logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    linear = torch.nn.Linear(2, 2, bias=False)
+    linear.weight.data = torch.eye(2)
+    model = torch.nn.Sequential(torch.nn.Flatten(), linear)
+    found = metrics.confidence(
+        model, logits[:, :, None, None].repeat(100, 1, 1, 1), torch.tensor([0, 0] * 100)
+    )
+    assert found.dtype == torch.float64 and found.shape == (200,)
+    assert found[:2].tolist() == pytest.approx([1 / (1 + np.e), 1 / (1 + np.exp(-2))])
+    assert torch.equal(found[:2], found[-2:])
+
+
 def test_equal_values_count_from_the_top_left():
     removed = [part for part, _ in metrics.perturbed(torch.ones(1, 3, 2, 2), torch.zeros(1, 2, 2), 2)]
     assert removed[1][0, 0].tolist() == [[0, 0], [1, 1]]
@@ -291,6 +340,22 @@ def test_foreground_share_does_not_depend_on_brightness():
     assert metrics.foreground_share(torch.full((1, 2, 2), 0.3), MASK[:1])[0] == pytest.approx(0.5)
 
 
+def test_intensity_on_the_object():
+    found = metrics.foreground_mean(MAPS, MASK)
+    assert found.tolist() == pytest.approx([1.0, 0.0])
+    assert metrics.foreground_mean(MAPS, torch.zeros_like(MASK)).isnan().all()
+
+
+def test_additional_regions_by_hand():
+    marks = torch.tensor([[[1.0, 1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]])  # the second finds nothing new
+    known = torch.tensor([[[1.0, 0.0, 0.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]])
+    other = torch.tensor([[[0.9, 0.7, 0.2, 0.4]], [[0.9, 0.7, 0.2, 0.4]]])
+    first, second = metrics.additional_regions(marks, known, other)
+    assert first == pytest.approx(0.7 - (0.2 + 0.4) / 2) and second.isnan()
+    everywhere = metrics.additional_regions(torch.ones(1, 1, 4), known[:1], other[:1])
+    assert everywhere.isnan(), "nothing is left to compare with"
+
+
 def test_mass_share():
     share = metrics.mass_share(MAPS, MASK)
     assert share[0] == pytest.approx(0.5) and share[1].isnan()
@@ -299,6 +364,23 @@ def test_mass_share():
 def test_relevance_by_hand():
     assert metrics.relevance(MAPS, torch.full((2, 2, 2), 0.25)).tolist() == pytest.approx([1.0, 1.0])
     assert metrics.relevance(MAPS, MAPS).tolist() == [0, 0]
+
+
+def test_one_cgma_at_a_time_is_replaced():
+    conditions = torch.arange(1.0, 7.0).view(3, 2, 1, 1)
+    found = [
+        (name, c, part.flatten(1).tolist())
+        for name, c, part in metrics.replaced(conditions, conditions.mean(0))
+    ]
+    assert found == [
+        ("zeros", 0, [[0, 2], [0, 4], [0, 6]]),
+        ("zeros", 1, [[1, 0], [3, 0], [5, 0]]),
+        ("mean", 0, [[3, 2], [3, 4], [3, 6]]),
+        ("mean", 1, [[1, 4], [3, 4], [5, 4]]),
+        ("another image", 0, [[5, 2], [1, 4], [3, 6]]),
+        ("another image", 1, [[1, 6], [3, 2], [5, 4]]),
+    ]
+    assert conditions.flatten().tolist() == [1, 2, 3, 4, 5, 6], "the conditions given are left alone"
 
 
 def test_rank_correlation_equals_scipy_and_does_not_see_monotone_changes():

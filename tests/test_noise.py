@@ -27,6 +27,10 @@ def test_images_get_different_noise_and_the_seed_decides():
     assert (GREY == 0.5).all(), "the images given are left alone"
 
 
+def test_an_image_gets_the_same_noise_alone_as_among_others():
+    assert torch.equal(salt_and_pepper(GREY[:1], 0.3), salt_and_pepper(GREY, 0.3)[:1])
+
+
 def test_more_noise_contains_less_noise():
     low, high = (salt_and_pepper(GREY, density) for density in (0.1, 0.4))
     changed = low != 0.5

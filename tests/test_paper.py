@@ -1,8 +1,8 @@
-"""Published values and the criterion fixed beforehand."""
+"""Published values, the orderings that the paper claims, and the criterion that judges them."""
 
 import pytest
 
-from sftgan import paper
+from sftgan import metrics, paper
 from sftgan.data import REGISTRY
 from sftgan.experiments import METHODS, TRUTHS
 
@@ -44,3 +44,20 @@ def test_every_ordering_can_be_measured_and_says_what_it_measures():
         assert claim.startswith(larger) and claim.index(larger) < claim.index(smaller, len(larger))
         if dataset:
             assert dataset in REGISTRY and dataset.upper() in claim
+
+
+def test_the_orderings_of_table_3_are_judged_in_both_definitions():
+    orderings = paper.FAITHFULNESS_ORDERINGS
+    assert len(orderings) == len({ordering.claim for ordering in orderings}) == 16
+    for claim, where, measure, larger, smaller, truth, dataset in orderings:
+        assert (where, truth, dataset) == ("Table 3", None, None)
+        assert larger != smaller and {larger, smaller} < {"LSFT", "GSFT", "Grad-CAM"}
+        assert ("(Grad-CAM++)" in measure) == claim.endswith("as Grad-CAM++ defines it")
+        if "drop" in measure:  # less is better: who is said to be below is the smaller one
+            assert claim.startswith(f"{smaller}'s drop is below {larger}'s")
+        elif "increase" in measure:
+            assert claim.startswith(f"{larger}'s increase is above {smaller}'s")
+        else:
+            assert measure.startswith("balance")
+    measures = {ordering.measure for ordering in orderings}
+    assert measures == {*metrics.STATISTICS, "balance", "balance (Grad-CAM++)"}

@@ -75,10 +75,27 @@ def test_intervals(frame):
     assert texts(figure.legends[0].get_texts()) == ["published"]
 
 
+def test_a_reference_stands_only_where_it_belongs(frame):
+    figure = plots.intervals(
+        frame, "Dice", "method", panel="truth", reference=(0.6588, "published"), reference_in=["strokes"]
+    )
+    left, right = drawn(figure)
+    assert len(left.lines) == 5 and len(right.lines) == 4
+    assert texts(figure.legends[0].get_texts()) == ["published"]
+    nowhere = plots.intervals(frame, "Dice", "method", reference=(0.5, "published"), reference_in=[])
+    assert nowhere.legends == []
+
+
 def test_intervals_without_panels_and_reference(frame):
     figure = plots.intervals(frame[frame["truth"] == "strokes"], "Dice", "method", limits=(0.2, 0.7))
     (axis,) = drawn(figure)
     assert axis.get_title() == "" and axis.get_xlim() == (0.2, 0.7) and figure.legends == []
+
+
+def test_limits_that_fit():
+    frame = pd.DataFrame({"low": [0.2, 0.1], "high": [0.3, 0.6]})
+    assert plots.fitted(frame) == pytest.approx((0.075, 0.625))
+    assert plots.fitted(frame, 0.0, 1.0) == pytest.approx((-0.05, 1.05))
 
 
 def test_intervals_by_group(frame):
@@ -127,18 +144,19 @@ def test_training_curves():
     np.testing.assert_allclose(second.lines[0].get_ydata(), [1.0, 1.0, 2.5])  # running means
     np.testing.assert_allclose(first.lines[1].get_ydata(), [1.0, 1.2, 1.6])
     assert (first.get_yscale(), third.get_yscale()) == ("linear", "log")
-    assert texts(first.get_legend().get_texts()) == ["LSFT", "GSFT"]
     assert list(first.lines[2].get_ydata()) == [math.log(2)] * 2
-    assert "guessing: ln 2" in texts(first.texts)
+    assert texts(first.figure.legends[0].get_texts()) == ["LSFT", "GSFT", "guessing: ln 2"]
 
 
 def test_progress_curves():
     curve = pd.DataFrame({"epoch": [0, 1], "step": [0, 30], "dice": [0.2, 0.6]})
-    by_epoch, by_step = drawn(plots.progress_curves({"three": curve, "one": curve * 2}, "dice", "Dice"))
+    curves = {"three": curve, "one": curve * 2}
+    by_epoch, by_step = drawn(plots.progress_curves(curves, "dice", "Dice", (0.4, "same")))
     assert (by_epoch.get_xlabel(), by_step.get_xlabel(), by_epoch.get_ylabel()) == ("epoch", "step", "Dice")
     assert list(by_epoch.lines[0].get_xdata()) == [0, 1] and list(by_step.lines[1].get_xdata()) == [0, 60]
     assert list(by_step.lines[0].get_ydata()) == [0.2, 0.6]
-    assert texts(by_step.get_legend().get_texts()) == ["three", "one"]
+    assert texts(by_step.get_legend().get_texts()) == ["three", "one", "same"]
+    assert list(by_step.lines[2].get_ydata()) == [0.4, 0.4]
 
 
 def test_correlation_curves():
@@ -193,23 +211,62 @@ def test_curves_are_means_in_panels():
     assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("noise", "error")
 
 
-def test_relevance_profiles_have_a_line_for_each_row_and_a_panel_for_each_pair():
-    profiles = {f"pair {k}": {"one": [1, 2, 3 * k], "two": [3, 2, 1]} for k in range(4)}
-    axes = [axis for axis in drawn(plots.relevance_profiles(profiles, "relevance")) if axis.get_title()]
-    assert [axis.get_title() for axis in axes] == list(profiles)
-    assert [list(line.get_ydata()) for line in axes[3].lines] == [[1, 2, 9], [3, 2, 1]]
+def test_stacked_curves_share_the_x_axis_and_have_dotted_levels():
+    error = pd.DataFrame({
+        "density": [0.1, 0.2] * 4, "value": [3.0, 4, 5, 6, 7, 8, 9, 10], "method": ["LSFT", "LSFT", "GSFT", "GSFT"] * 2,
+        "strategy": ["similar"] * 4 + ["dissimilar"] * 4,
+    })  # fmt: skip
+    right = error.assign(arch="vgg16", right=[1.0, 0, 1, 0, 1, 1, 1, 1], chance=[0.1] * 4 + [0.2] * 4)
+    rows = [
+        plots.Lines(error, "value", "error", bottom=0),
+        plots.Lines(right, "right", "accuracy", hue="arch", level="chance"),
+    ]
+    axes = drawn(plots.stacked_curves(rows, "density", "strategy", "noise density"))
+    assert [axis.get_title() for axis in axes] == ["similar", "dissimilar", "", ""]
+    assert [axis.get_xlabel() for axis in axes] == ["", "", "noise density", "noise density"]
+    assert [axis.get_ylabel() for axis in axes] == ["error", "", "accuracy", ""]
+    assert axes[0].get_ylim()[0] == 0 and axes[0].get_ylim() == axes[1].get_ylim()
+    assert [list(line.get_ydata()) for line in axes[1].lines[:2]] == [[7, 8], [9, 10]]
+    levels = [[line for line in axis.lines if line.get_label() == "chance"] for axis in axes]
+    assert [len(found) for found in levels] == [0, 0, 1, 1]
+    assert [found[0].get_ydata()[0] for found in levels[2:]] == pytest.approx([0.1, 0.2])
+    legends = [texts(axes[k].get_legend().get_texts()) for k in (1, 3)]
+    assert legends == [["LSFT", "GSFT"], ["vgg16", "chance"]] and axes[0].get_legend() is None
+
+
+def test_relevance_profiles_have_a_line_with_a_band_for_each_row_and_a_panel_for_each_pair():
+    rows = [
+        (f"pair {k}", name, c, value)
+        for k in range(3)
+        for name, values in {"one": (1, 2, 3 * k), "two": (3, 2, 1)}.items()
+        for c, value in enumerate(values)
+    ]
+    frame = pd.DataFrame(rows, columns=["pair", "replacement", "c", "mean"])
+    frame = frame.assign(low=frame["mean"] - 0.5, high=frame["mean"] + 0.5)
+    axes = drawn(plots.relevance_profiles(frame, "relevance", "replacement"))
+    assert [axis.get_title() for axis in axes] == ["pair 0", "pair 1", "pair 2"]
+    assert [list(line.get_ydata()) for line in axes[2].lines] == [[1, 2, 6], [3, 2, 1]]
+    band = axes[2].collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 0.5 and band[:, 1].max() == 6.5
     assert texts(axes[0].get_legend().get_texts()) == ["one", "two"] and axes[0].get_ylabel() == "relevance"
     low, high = axes[0].get_ylim()
-    assert low == 0 and high > 9, "no panel's line is cut off"
+    assert low == 0 and high > 6.5, "no panel's line is cut off"
+    without = frame[["pair", "replacement", "c", "mean"]].query("pair == 'pair 0'")
+    (only,) = drawn(plots.relevance_profiles(without, "relevance", "replacement", top=9))
+    assert only.get_ylim() == (0, 9) and not only.collections, "no intervals, no band"
 
 
 def test_points_against_area_are_named():
-    frame = pd.DataFrame(
-        {"method": ["LSFT", "all ones"], "area": [0.3, 1.0], "win": [40, 90], "strategy": "similar"}
-    )
-    (axis,) = drawn(plots.against_area(frame, "win", "wins", "strategy"))
-    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0.3, 40.0]], [[1.0, 90.0]]]
+    columns = {"area": [0.3, 1.0], "mean": [40, 90], "low": [35, 80], "high": [45, 95], "strategy": "similar"}
+    frame = pd.DataFrame({"method": ["LSFT", "all ones"]} | columns)
+    (axis,) = drawn(plots.against_area(frame, "wins", "strategy"))
+    assert [line.get_xydata().tolist() for line in axis.lines] == [
+        [[0.3, 35.0], [0.3, 45.0]], [[0.3, 40.0]], [[1.0, 80.0], [1.0, 95.0]], [[1.0, 90.0]],
+    ]  # fmt: skip
     assert texts(axis.get_legend().get_texts()) == ["LSFT", "all ones"]
+    points = axis.lines[1::2]
+    assert {point.get_markerfacecolor() for point in points} == {"none"}, "what lies below shows through"
+    assert len({point.get_marker() for point in points}) == 2
 
 
 def test_counts_are_stacked():

@@ -204,3 +204,13 @@ def test_a_cnn_is_fitted_for_at_least_one_epoch():
             "smoke", extra=[{"source": "embedded", "dataset": "tamil", "arch": "vgg16", "cnn": none}]
         )
     assert load_profile("smoke", cnns={"vgg16": none | {"head_epochs": 1}}).cnns["vgg16"].epochs == 0
+
+
+def test_an_extra_pair_that_is_there_already_is_refused():
+    recipe = {"optimiser": "adamw", "lr": 0.01, "epochs": 1}
+    pair = {"dataset": "animals10", "arch": "vgg16", "source": "embedded", "cnn": recipe}
+    with pytest.raises(InputError, match="field extra: animals10 with vgg16 is there already"):
+        load_profile("smoke", extra=[pair])
+    other = pair | {"arch": "vgg19"}
+    with pytest.raises(InputError, match="field extra: animals10 with vgg19 is there already"):
+        load_profile("smoke", extra=[other, other])

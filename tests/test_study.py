@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sftgan import data, experiments, stages
+from sftgan import data, experiments, metrics, progress, stages
 from sftgan.baselines import CONTROLS
 from sftgan.cache import cache_folder
 from sftgan.errors import InputError
@@ -266,10 +266,17 @@ def test_frames_for_the_chapters(study):
 
 def test_progress_of_one_data_set(study):
     gan = study.gans("similar", ["lsft"])["lsft"]
-    curves = [experiments.progress(study, gan, dataset) for dataset in MICRO["similar"]]
+    curves = [progress.progress(study, gan, dataset) for dataset in MICRO["similar"]]
     assert curves[0]["epoch"].tolist() == [0, 1] and curves[0]["step"].tolist() == [0, 4]
+    targets = [
+        study.explained(*pair, "watched").examples.targets for pair in study.all_pairs(MICRO["similar"])
+    ]
+    truth = metrics.binarise(torch.cat(targets))
+    expected = [metrics.dice(metrics.binarise(maps), truth).mean().item() for maps in gan.previews]
     both = (curves[0]["dice"] + curves[1]["dice"]) / 2  # as many examples of each
-    np.testing.assert_allclose(both, gan.curve["dice"], rtol=1e-6)
+    np.testing.assert_allclose(both, expected, rtol=1e-6)
+    same = progress.mean_map_dice(study, MICRO["similar"][0])
+    assert 0 < same <= 1 and same != curves[0]["dice"].iloc[0]
 
 
 def test_what_the_data_are_is_said_in_words(study):

@@ -3,22 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from frames import confidences, scores
 
 from sftgan import InputError, metrics, tables
-from sftgan.paper import Ordering
-
-
-def scores(shift=0.2, n=40):
-    """Method B is A plus `shift` with a little noise, on two data sets with different levels."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for level, dataset in ((5.0, "second"), (0.0, "first")):
-        base = level + rng.normal(size=n)
-        for method, values in {"A": base, "B": base + shift + 0.01 * rng.normal(size=n)}.items():
-            for image, value in enumerate(values):
-                rows.append([dataset, dataset.title(), "net", method, "strokes", image, value])
-    columns = ["dataset", "data", "arch", "method", "truth", "image", "dice"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def test_means_keep_the_order_of_appearance_and_contain_the_mean():
@@ -52,45 +39,20 @@ def test_an_unknown_method_is_refused_with_the_nearest_name():
         tables.differences(scores(), "dice", "AA", ["B"])
 
 
-def test_orderings_are_judged_on_their_data_or_said_to_be_untestable():
-    orderings = [
-        Ordering("B above A", "Table 2", "dice", "B", "A", "strokes"),
-        Ordering("A above B on the first", "Table 1", "dice", "A", "B", "strokes", "first"),
-        Ordering("A above B on a third", "Table 1", "dice", "A", "B", "strokes", "third"),
-    ]
-    found = tables.judge(scores(), orderings)
-    assert found["verdict"].tolist() == ["holds", "does not hold", "cannot be tested here"]
-    assert found["data here"].tolist() == ["all", "First", ""]
-    assert found["n"].tolist()[:2] == [80, 40] and found["n"].isna().tolist() == [False, False, True]
-
-
-def test_first_to_reach_counts_from_the_best_of_all_curves():
-    curves = {
-        "slow": pd.DataFrame({"epoch": [0, 1, 2], "step": [0, 10, 20], "dice": [0.1, 0.5, 0.8]}),
-        "fast": pd.DataFrame({"epoch": [0, 1, 2], "step": [0, 30, 60], "dice": [0.1, 0.95, 1.0]}),
-    }
-    found = tables.first_to_reach(curves, "dice", share=0.9)
-    assert found["goal"].tolist() == [0.9, 0.9] and found["steps"].tolist() == [20, 60]
-    assert pd.isna(found.loc[0, "epoch"]) and (found.loc[1, "epoch"], found.loc[1, "step"]) == (1, 30)
-
-
-def test_sooner_judges_only_what_both_curves_can_show():
-    def row(epoch, epochs):
-        return pd.Series({"epoch": epoch, "epochs": epochs})
-
-    assert tables.sooner(row(2, 6), row(3, 6), "epoch") == "holds"
-    assert tables.sooner(row(2, 6), row(pd.NA, 6), "epoch") == "holds"
-    assert tables.sooner(row(3, 6), row(3, 6), "epoch") == "does not hold"
-    assert tables.sooner(row(pd.NA, 6), row(3, 6), "epoch") == "does not hold"
-    assert tables.sooner(row(5, 6), row(pd.NA, 3), "epoch") == "cannot be tested here"
-    assert tables.sooner(row(pd.NA, 2), row(5, 6), "epoch") == "cannot be tested here"
-    assert tables.sooner(row(pd.NA, 6), row(pd.NA, 6), "epoch") == "cannot be tested here"
-
-
 def test_text_with_intervals():
     frame = pd.DataFrame({"mean": [0.314], "low": [0.29], "high": [0.3333]})
     assert tables.with_intervals(frame).tolist() == ["0.31\xa0[0.29,\xa00.33]"]
     assert tables.with_intervals(frame * 100, digits=0).tolist() == ["31\xa0[29,\xa033]"]
+    assert tables.with_intervals(frame.assign(low=np.nan, high=np.nan)).tolist() == ["0.31"]
+
+
+def test_means_of_several_columns_as_text():
+    frame = scores().assign(double=lambda f: 2 * f["dice"])
+    found = tables.means_as_text(frame, ["dice", "double"], ["dataset", "method"], digits=1)
+    assert found[["dataset", "method"]].values.tolist()[1:3] == [["second", "B"], ["first", "A"]]
+    for value in ("dice", "double"):
+        part = tables.means(frame, value, ["dataset", "method"])
+        assert found[value].tolist() == tables.with_intervals(part, digits=1).tolist()
 
 
 def test_shown_tables_are_the_same_in_every_run_and_have_no_index_column():
@@ -117,19 +79,6 @@ def test_provenance_is_flattened():
     assert "cores 2" in html and "gpu" not in html and "none" in html
 
 
-def confidences(n=60):
-    """Method B keeps more of the confidence than A; C is B on every second image and A on the others."""
-    rng = np.random.default_rng(0)
-    original = rng.uniform(0.5, 1, n)
-    lost = {"A": rng.uniform(0.2, 0.3, n), "B": rng.uniform(0.05, 0.1, n)}
-    lost["C"] = np.where(np.arange(n) % 2, lost["A"], lost["B"])
-    frames = [
-        pd.DataFrame({"E": original, "O": original - part, "method": name, "image": range(n)})
-        for name, part in lost.items()
-    ]
-    return pd.concat(frames, ignore_index=True).assign(dataset="d", arch="a", data="D")
-
-
 def test_a_statistic_may_stand_for_the_mean():
     frame = confidences()
     found = tables.means(frame, ["E", "O"], ["method"], metrics.average_drop).set_index("method")
@@ -141,21 +90,10 @@ def test_a_statistic_may_stand_for_the_mean():
     assert gap["verdict"] == "holds" and gap["low"] < gap["difference"] < gap["high"]
 
 
-def test_orderings_of_statistics_are_judged():
-    orderings = [
-        Ordering("B drops less", "Table 3", "average drop", "A", "B"),
-        Ordering("B rises more", "Table 3", "average increase", "B", "A"),
-    ]
-    found = tables.judge(confidences(), orderings)
-    assert found["verdict"].tolist() == ["holds", "does not hold"], "nothing rises"
-
-
-def test_wins_count_ties_for_nobody():
-    found = tables.wins(confidences(), "O", ["B", "C", "A"], against="A").set_index("method")
-    assert found.loc["B", ["win", "tie", "loss"]].tolist() == [100, 0, 0]
-    assert found.loc["C", ["win", "tie", "loss"]].tolist() == [50, 50, 0]
-    assert found.loc["A", ["win", "tie", "loss"]].tolist() == [0, 100, 0]
-    assert found.loc["C", "low"] < 50 < found.loc["C", "high"]
+def test_margins_count_ties_for_nobody():
+    frame = confidences()
+    means = frame.assign(margin=tables.margins(frame, "O", "A")).groupby("method")["margin"].mean()
+    assert means.to_dict() == {"A": 0, "B": 100, "C": 50}
 
 
 def test_the_rows_of_one_image_are_drawn_together():
@@ -177,5 +115,23 @@ def test_margins_count_wins_and_losses():
     frame.loc[(frame["method"] == "B") & (frame["image"] == 0), "dice"] -= 1  # loses
     a = frame[(frame["method"] == "A") & (frame["image"] == 1)]["dice"].item()
     frame.loc[(frame["method"] == "B") & (frame["image"] == 1), "dice"] = a  # draws
-    found = tables.margins(frame, "dice", "A").set_index(["method", "image"])["margin"]
-    assert found["B"].tolist() == [-100, 0, 100] and found["A"].tolist() == [0, 0, 0]
+    found = tables.margins(frame, "dice", "A")
+    assert found[frame["method"] == "B"].tolist() == [-100, 0, 100]
+    assert found[frame["method"] == "A"].tolist() == [0, 0, 0]
+    with pytest.raises(InputError, match="unknown method 'AA': did you mean 'A'"):
+        tables.margins(frame, "dice", "AA")
+
+
+def test_spread_has_a_column_for_each_method():
+    found = tables.spread(scores(), "dice", ["dataset"], "method", digits=1)
+    assert found.columns.tolist() == ["dataset", "A", "B"]
+    assert found["dataset"].tolist() == ["second", "first"]
+    one = tables.means(scores(), "dice", ["dataset", "method"])
+    assert found.loc[1, "B"] == tables.with_intervals(one, digits=1)[3]
+
+
+def test_what_is_left_out_is_counted_in_images():
+    frame = scores()
+    kept = frame[(frame["dataset"] == "second") | (frame["image"] > 2)]
+    assert tables.left_out(frame, kept) == "3 of 80 images"
+    assert tables.left_out(frame, frame) == "0 of 80 images"

@@ -1,0 +1,134 @@
+"""Faithfulness (paper, section 4.2.3): what a CNN says of energy maps, and of pictures that lose or gain pixels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from sftgan import metrics, tables
+from sftgan.cache import Config, Runtime, Stage
+from sftgan.errors import check_name
+from sftgan.experiments import Case, check_counts, pooled
+from sftgan.paper import Ordering
+from sftgan.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA, MAPS
+from sftgan.study import Study
+
+OF = ("predicted", "labelled")
+"""The class whose confidence is asked for: the one that the maps explain, or the label's."""
+NOTE = f"None: no case fell, or none rose. Numbers about fewer than {metrics.FEWEST} cases have no interval."
+"""What a reader of `table` must know."""
+CURVE_ORDERINGS = tuple(
+    ordering
+    for other in ("Grad-CAM", "mean map", "luminance")
+    for ordering in (
+        Ordering(
+            f"LSFT's insertion area is above that of {other}", "beyond the paper", "insertion", "LSFT", other
+        ),
+        Ordering(
+            f"LSFT's deletion area is below that of {other}", "beyond the paper", "deletion", other, "LSFT"
+        ),
+    )
+)
+"""What LSFT should do better than Grad-CAM and than maps that know nothing of the CNN or of the image."""
+
+
+def confidences(study: Study, cases: Sequence[Case], of: str = "predicted") -> pd.DataFrame:
+    """Table 3: the CNN's confidence on the images (E) and on their energy maps (O), per case, method and image.
+
+    of: in the "predicted" class, which the maps explain, or in the "labelled" one. area: mean of the map.
+    win: 100 where O is above Grad-CAM's, as in the paper, else 0; balance: also -100 where it is below. The same with
+    "(Grad-CAM++)" behind: by the smaller drop max(0, E - O) / E.
+    """
+    check_name(of, OF, "confidence")
+    frame = pooled(study, CONFIDENCES, cases, {"of": of})
+    frame["kept"] = -metrics.relative_drop(frame["E"], frame["O"])
+    for definition, value in (("", "O"), (" (Grad-CAM++)", "kept")):
+        frame[f"balance{definition}"] = tables.margins(frame, value, "Grad-CAM")
+        frame[f"win{definition}"] = frame[f"balance{definition}"].clip(lower=0)
+    return frame.drop(columns="kept")
+
+
+def table(measured: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Table 3 in both definitions: a row of texts with 95 % intervals for each group of `confidences`.
+
+    by: columns that make the groups, "method" among them. A case is one image and one CNN. Where a number is about no
+    case it is "none", where about fewer than `metrics.FEWEST` it has no interval.
+    """
+    groups = measured.groupby(list(by), sort=False)
+    area = tables.means(measured, "area", by)
+    found = area[[*by, "n"]].rename(columns={"n": "images"}).assign(area=tables.with_intervals(area))
+    if "arch" not in by:
+        found.insert(len(by) + 1, "CNNs", groups["arch"].nunique().to_numpy())
+    for name, statistic in metrics.STATISTICS.items():
+        about = np.array([statistic.counts(group["E"], group["O"]).sum() for _, group in groups])
+        part = tables.means(measured, statistic.columns, by, statistic.function)
+        part.loc[about < metrics.FEWEST, ["low", "high"]] = np.nan
+        found[f"{name}, %"] = tables.with_intervals(part, digits=1).where(about > 0, "none")
+        if name == "average increase":
+            found["cases that rose"] = [f"{k} of {n}" for k, n in zip(about, groups.size(), strict=True)]
+    for name in ("win", "win (Grad-CAM++)"):
+        found[f"{name}, %"] = tables.with_intervals(tables.means(measured, name, by), digits=1)
+        found.loc[found["method"] == "Grad-CAM", f"{name}, %"] = "–"  # against itself
+    return found
+
+
+def curves(
+    study: Study, cases: Sequence[Case], of: str = "predicted", n_images: int = 16, steps: int = 10
+) -> pd.DataFrame:
+    """Insertion and deletion (RISE, Petsiuk 2018) on the first `n_images` images of each case.
+
+    One row per case, method, image, curve ("insertion", "deletion") and share of the pixels 0, 1/steps, ..., 1: the
+    CNN's confidence in the class, see `confidences`, when they are given or taken in the order of the map.
+    """
+    check_name(of, OF, "confidence")
+    check_counts(n_curves=n_images, steps=steps)
+    return pooled(study, CURVES, cases, {"of": of, "n_images": n_images, "steps": steps})
+
+
+def areas(curves: pd.DataFrame) -> pd.DataFrame:
+    """Areas below the curves of `curves`, in columns insertion and deletion: one row per case, method and image."""
+    keys = [name for name in curves if name not in ("share", "confidence")]
+    groups = curves.groupby(keys, sort=False)["confidence"]
+    area = groups.agg(lambda part: metrics.area_under_curve(torch.tensor(part.to_numpy())).item())
+    return area.unstack("curve", sort=False).rename_axis(columns=None).reset_index()
+
+
+def _confidences(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
+    test = config["case"]["test"]
+    model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
+    explained = EXPLAINED(test, runtime)
+    images = IMAGE_DATA(test["data"], runtime).chosen(**test["images"]).batch()
+    classes = explained.predictions if config["of"] == "predicted" else explained.labels
+    original, frames = metrics.confidence(model, images, classes), []
+    for method, maps in MAPS(config["case"], runtime).items():
+        energy = metrics.confidence(model, metrics.energy_map(images, maps), classes)
+        columns = {"E": original, "O": energy, "area": maps.double().mean((1, 2))}
+        frames.append(pd.DataFrame({"method": method, "image": range(len(images))} | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _curves(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
+    test, n, steps = config["case"]["test"], config["n_images"], config["steps"]
+    model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
+    explained = EXPLAINED(test, runtime)
+    images = IMAGE_DATA(test["data"], runtime).chosen(**test["images"]).batch()[:n]
+    classes = (explained.predictions if config["of"] == "predicted" else explained.labels)[:n]
+    index = pd.MultiIndex.from_product(
+        [[step / steps for step in range(steps + 1)], ["deletion", "insertion"], range(len(images))],
+        names=["share", "curve", "image"],
+    )
+    frames = []
+    for method, maps in MAPS(config["case"], runtime).items():
+        sized = F.interpolate(maps[:n, None], images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
+        pairs = metrics.perturbed(images, sized, steps)
+        found = [metrics.confidence(model, torch.cat(pair), classes.repeat(2)) for pair in pairs]
+        frame = pd.DataFrame({"confidence": torch.cat(found)}, index).reset_index()
+        frames.append(frame.assign(method=method))
+    return pd.concat(frames, ignore_index=True)
+
+
+CONFIDENCES = Stage(_confidences, "metrics", after=[MAPS, CLASSIFIER])
+CURVES = Stage(_curves, "metrics", after=[MAPS, CLASSIFIER])

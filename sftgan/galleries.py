@@ -1,0 +1,262 @@
+"""Which pictures the figures show: rows of images and maps for `plots.map_grid`, each chosen by a rule."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sftgan import baselines, metrics, words
+from sftgan.architectures import last_block
+from sftgan.experiments import TELLING, Case, by_rule, nearest_truth, telling
+from sftgan.explain import Explained, examples
+from sftgan.noise import salt_and_pepper
+from sftgan.study import STRATEGIES, Study
+from sftgan.training import Examples, generate
+
+Rows = list[list[Tensor]]
+Gallery = tuple[Rows, list[str], list[list[str]]]
+"""Rows, their titles, and a text for each picture."""
+
+
+def medians(frame: pd.DataFrame, value: str) -> Iterator[pd.Series]:
+    """For each data set the row of `frame`, which has one for each CNN and image, whose `value` is the median."""
+    for _, group in frame.groupby("dataset", sort=False):
+        yield group.sort_values(value, kind="stable").iloc[len(group) // 2]
+
+
+def objects_and_maps(study: Study, scores: pd.DataFrame, methods: Sequence[str]) -> tuple[Rows, list[str]]:
+    """One row per data set of `experiments.scores`: a picture, its object, and its maps by some methods.
+
+    It is the picture whose Dice of LSFT, with the object where that is known, is the median.
+    """
+    rows, titles = [], []
+    for chosen in medians(nearest_truth(scores).query("method == 'LSFT'"), "dice"):
+        dataset, arch, i = chosen[["dataset", "arch", "image"]]
+        explained, maps = study.explained(dataset, arch, "test"), study.maps(dataset, arch)
+        shown = [explained.examples.images[i], explained.objects[i]]
+        rows.append(shown + [maps[method][i] for method in methods])
+        name = study.image_data(dataset).classes[chosen["label"]]
+        titles.append(f"{name}, {arch}\n{study.labels()[dataset]}")
+    return rows, titles
+
+
+def energy_maps(study: Study, measured: pd.DataFrame, methods: Sequence[str]) -> Gallery:
+    """One row per data set of `faithfulness.confidences`: a picture and its energy maps by some methods.
+
+    It is the picture whose E - O by LSFT is the median. The texts are the CNN's confidence in the class: E, and O of
+    each method.
+    """
+    rows, titles, texts = [], [], []
+    lsft = measured[measured["method"] == "LSFT"]
+    for chosen in medians(lsft.assign(lost=lsft["E"] - lsft["O"]), "lost"):
+        dataset, arch, i = chosen[["dataset", "arch", "image"]]
+        picture = study.explained(dataset, arch, "test").examples.images[i]
+        maps = study.maps(dataset, arch)
+        energy = [metrics.energy_map(picture[None], maps[method][i][None])[0] for method in methods]
+        here = measured.query("dataset == @dataset and arch == @arch and image == @i")
+        after = here.set_index("method")["O"]
+        rows.append([picture, *energy])
+        titles.append(f"{study.labels()[dataset]}\n{arch}")
+        texts.append([f"{chosen['E']:.2f}", *(f"{after[method]:.2f}" for method in methods)])
+    return rows, titles, texts
+
+
+def word_maps(
+    study: Study, images: Sequence[int], methods: Sequence[str] = ("Grad-CAM", "LSFT")
+) -> tuple[Rows, list[str], list[list[str]]]:
+    """One row per captioned test image and method: the picture and one map for each word of the written caption.
+
+    The texts are the words. Rows of short captions are filled up with white pictures.
+    """
+    rows, titles, texts = [], [], []
+    for i in images:
+        caption, maps = words.maps(study, i)
+        for method in methods:
+            rows.append([study.captions().test.batch(i), *maps[method]])
+            titles.append(f"{i + 1}, {method}")
+            texts.append(["", *caption])
+    width = max(map(len, rows))
+    for row, line in zip(rows, texts, strict=True):
+        missing = width - len(row)
+        row += [torch.ones_like(row[0])] * missing
+        line += [""] * missing
+    return rows, titles, texts
+
+
+def methods(
+    study: Study,
+    arch: str,
+    chosen: Mapping[str, Mapping[str, int]],
+    rules: Sequence[str],
+    names: Sequence[str],
+) -> Gallery:
+    """Fig. 5: for each data set the images of some rules, see `experiments.by_rule`: the picture, its object, the maps.
+
+    chosen: data set -> rule -> image. names: of `baselines.METHODS` and `experiments.METHODS`.
+    """
+    parts = []
+    for dataset, by in chosen.items():
+        images = _by_image({rule: by[rule] for rule in rules})
+        others = [name for name in names if name in baselines.METHODS]
+        others = study.compared(dataset, arch, list(images), others)
+        ours = study.maps(dataset, arch)
+        maps = [others[name] if name in others else ours[name][list(images)] for name in names]
+        parts.append(_pictures(study, (dataset, arch), images, maps))
+    return _below(parts)
+
+
+def analogies(study: Study, case: Case, rules: Mapping[str, int]) -> Gallery:
+    """Fig. 6: picture, object, Grad-CAM, LSFT, where LSFT alone marks, and Saliency, for the images of some rules.
+
+    Below what LSFT alone marks stands `metrics.additional_regions`.
+    """
+    images, maps = _by_image(rules), study.maps(*case)
+    saliency = study.compared(*case[:2], list(images), ["Saliency"])["Saliency"]
+    grad_cam, lsft = (maps[name][list(images)] for name in ("Grad-CAM", "LSFT"))
+    alone = metrics.binarise(lsft) & ~metrics.binarise(grad_cam)
+    gallery = _pictures(study, case[:2], images, [grad_cam, lsft, alone.float(), saliency])
+    found = metrics.additional_regions(lsft, grad_cam, saliency).tolist()
+    for texts, value in zip(gallery[2], found, strict=True):
+        texts[-2:] = ["none" if math.isnan(value) else f"{value:+.2f}", ""]
+    return gallery
+
+
+def unseen(study: Study, cases: Sequence[Case], scores: pd.DataFrame, names: Sequence[str]) -> Gallery:
+    """Fig. 8: two images of each case, one drawn and the one of median Dice: the picture, its object, the maps.
+
+    scores: `experiments.scores` of the cases, one truth for each. names: of `experiments.METHODS`.
+    """
+    parts = []
+    for dataset, arch, strategy in cases:
+        images = _drawn_and_median(study, scores, dataset, arch)
+        maps = study.maps(dataset, arch, strategy)
+        shown = [maps[name][list(images)] for name in names]
+        parts.append(_pictures(study, (dataset, arch), images, shown))
+    return _below(parts)
+
+
+def strategies(study: Study, pairs: Sequence[tuple[str, str]], scores: pd.DataFrame) -> Gallery:
+    """Fig. 9: the same images as in `unseen`: the picture, its object, Grad-CAM, and LSFT of either strategy."""
+    parts = []
+    for dataset, arch in pairs:
+        images = _drawn_and_median(study, scores, dataset, arch)
+        lsft = [study.maps(dataset, arch, strategy)["LSFT"] for strategy in STRATEGIES]
+        grad_cam = study.explained(dataset, arch, "test").examples.targets
+        shown = [maps[list(images)] for maps in (grad_cam, *lsft)]
+        parts.append(_pictures(study, (dataset, arch), images, shown))
+    return _below(parts)
+
+
+def shortcut(study: Study, names: Sequence[str], n: int = 4, arch: str = "inception_v3") -> Gallery:
+    """Fig. 10: the first n scenes with a telling patch: picture, object, patch, maps for each CNN of `TELLING`.
+
+    names: of `baselines.METHODS` and `experiments.METHODS`. The titles say the class and what each CNN predicts, the
+    texts the share of the map's mass on the patch.
+    """
+    explained = telling(study, arch)
+    one, classes = explained["shortcut"], study.image_data("ppmi", arch).classes
+    n, maps = min(n, len(one.labels)), []
+    for of in TELLING.values():
+        ours = study.maps("ppmi", arch, "dissimilar", of)
+        others = study.compared("ppmi", arch, range(n), [name for name in names if name not in ours], of)
+        maps += [ours[name][:n] if name in ours else others[name] for name in names]
+    shares = [metrics.mass_share(drawn, one.shortcuts[:n]).tolist() for drawn in maps]
+    rows, titles, texts = [], [], []
+    for i in range(n):
+        places = [one.objects[i], one.shortcuts[i].float()]
+        rows.append([one.examples.images[i], *places, *(drawn[i] for drawn in maps)])
+        said = [f"{cnn}: {classes[part.predictions[i]]}" for cnn, part in explained.items()]
+        titles.append("\n".join([f"is: {classes[one.labels[i]]}", *said]))
+        texts.append(["", "", "", *(_share(share[i]) for share in shares)])
+    return rows, titles, texts
+
+
+def noise(study: Study, cases: Sequence[Case], densities: Sequence[float]) -> Gallery:
+    """Fig. 12: four rows per strategy, an image under more and more noise and its maps by GSFT, LSFT and Grad-CAM.
+
+    It is the first held-out image of the strategy's first case. The texts say whether the CNN is right.
+    """
+    rows, titles, texts = [], [], []
+    for strategy in dict.fromkeys(case[2] for case in cases):
+        dataset, arch, _ = next(case for case in cases if case[2] == strategy)
+        model = study.classifiers([(dataset, arch)])[dataset, arch].model
+        split, p = study.chosen(dataset, arch, "test"), study.profile
+        noisy = torch.cat([salt_and_pepper(split.batch(slice(0, 1)), d, study.seed) for d in densities])
+        options = p.gan_size, p.eta, p.tap, p.rounding, last_block(model, arch)
+        shown, _, logits = examples(model, noisy, *options)
+        gsft, lsft = (generate(study.gans(strategy)[kind].generator, shown) for kind in ("gsft", "lsft"))
+        rows += [[*pictures] for pictures in (shown.images, gsft, lsft, shown.targets)]
+        titles += [f"{study.labels()[dataset]}\n{arch}", "GSFT", "LSFT", "Grad-CAM"]
+        right = (logits.argmax(1) == split.labels[0]).tolist()
+        texts += [["right" if is_right else "wrong" for is_right in right], *[[""] * len(right)] * 3]
+    return rows, titles, texts
+
+
+def blackouts(study: Study, cases: Sequence[Case], kind: str) -> tuple[Rows, list[str]]:
+    """Fig. 16: three rows per case, its first test image, the map, and the maps with one CGMA after the other replaced.
+
+    kind: "LSFT" or "GSFT". The replacements are those of `experiments.relevance`.
+    """
+    rows, titles = [], []
+    for dataset, arch, strategy in cases:
+        generator = study.gans(strategy)[kind.lower()].generator
+        test, train = (study.explained(dataset, arch, part).examples for part in ("test", "train"))
+        one = test.subset(torch.tensor([0]))
+        for replacement, c, conditions in metrics.replaced(test.conditions, train.conditions.mean(0)):
+            if c == 0:
+                rows.append([one.images[0], generate(generator, one)[0]])
+                titles.append(f"{study.labels()[dataset]}\n{replacement}")
+            rows[-1].append(generate(generator, Examples(one.images, conditions[:1], one.targets))[0])
+    return rows, titles
+
+
+def _share(share: float) -> str:
+    return "empty" if math.isnan(share) else f"{share:.2f}"
+
+
+def _drawn_and_median(study: Study, scores: pd.DataFrame, dataset: str, arch: str) -> dict[int, str]:
+    part = scores.query("dataset == @dataset and arch == @arch and method == 'LSFT'")
+    rules = by_rule(part, "dice", study.seed)
+    return _by_image({rule: rules[rule] for rule in ("drawn", "median")})
+
+
+def _by_image(rules: Mapping[str, int]) -> dict[int, str]:
+    """Image -> the rules that choose it, so that none is shown twice."""
+    images: dict[int, str] = {}
+    for rule, image in rules.items():
+        images[image] = f"{images[image]}, {rule}" if image in images else rule
+    return images
+
+
+def _pictures(
+    study: Study, pair: tuple[str, str], images: Mapping[int, str], maps: Sequence[Tensor]
+) -> Gallery:
+    """One row for each test image of a pair: the picture, its object, and of each of `maps` (images, H, W) its own.
+
+    The texts are each map's Dice with the object, or with Grad-CAM where that is not known.
+    """
+    explained, (dataset, arch) = study.explained(*pair, "test"), pair
+    rows, titles, texts = [], [], []
+    for k, (i, rule) in enumerate(images.items()):
+        shown = [drawn[k] for drawn in maps]
+        rows.append([explained.examples.images[i], explained.objects[i], *shown])
+        titles.append(f"{study.labels()[dataset]}\n{arch}, {rule}")
+        texts.append(["", "", *(_overlap(explained, i, drawn) for drawn in shown)])
+    return rows, titles, texts
+
+
+def _overlap(explained: Explained, i: int, drawn: Tensor) -> str:
+    """Dice of a map (H, W) with the object of the i-th image, or with its Grad-CAM."""
+    if not drawn.any():
+        return "empty"
+    truth = explained.examples.targets if explained.masks is None else explained.masks
+    truth = truth[i] if truth.dtype == torch.bool else metrics.binarise(truth[i])
+    return f"{metrics.dice(metrics.binarise(drawn)[None], truth[None]).item():.2f}"
+
+
+def _below(parts: Sequence[Gallery]) -> Gallery:
+    """Galleries below one another."""
+    rows, titles, texts = ([line for part in lists for line in part] for lists in zip(*parts, strict=True))
+    return rows, titles, texts
