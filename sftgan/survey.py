@@ -295,7 +295,7 @@ def _repeated(given: Mapping[str, Answers]) -> dict[str, str]:
     """The files, by name, that another one stands for."""
     wrong, first, last = {}, {}, {}
     for name, of in given.items():
-        same, other = first.setdefault((of.started, of.answers), name), last.get(of.person)
+        same, other = first.setdefault((of.started, frozenset(of.answers)), name), last.get(of.person)
         if given[same].person != of.person:
             wrong[name] = f"the same answers as {same} under another name"
         elif other is None:

@@ -318,10 +318,12 @@ def test_one_persons_answers_under_several_names_are_one_person(key, tmp_path):
     for person in ("p1", "p2", "p3"):
         write(tmp_path / "a", f"{person}.json", given | {"person": person})
     write(tmp_path / "a", "later.json", given | {"person": "p4", "finished": "2026-01-01T10:06:00Z"})
+    turned = {"person": "p5", "answers": given["answers"][::-1]}
+    write(tmp_path / "a", "turned.json", given | turned)
     write(tmp_path / "a", "other.json", answer(key, ["LSFT", "tie", "Grad-CAM", "LSFT"], "another"))
     pooled = survey.read_answers(tmp_path / "a", key)
     said = "the same answers as later.json under another name"
-    assert problems(pooled) == {f"p{i}.json": said for i in (1, 2, 3)}
+    assert problems(pooled) == {f"{name}.json": said for name in ("p1", "p2", "p3", "turned")}
     assert set(pooled.votes["person"]) == {"p4", "another"}, "equal choices of two persons are no copy"
 
 
