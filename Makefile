@@ -47,8 +47,8 @@ export COPY_MATHJAX
 # The pages are built from a staging folder, so that the working tree keeps its notebooks as they are.
 book: export SFTGAN_COMMAND ?= make book PROFILE=$(PROFILE)$(if $(PARAMS), PARAMS="$(PARAMS)")
 book: $(READY)
-	@mkdir -p $(SOURCE)
-	@find $(SOURCE) -path '$(SOURCE)/notebooks' -prune -o -type f ! -name status.md -delete
+	@mkdir -p $(SOURCE)/book $(SOURCE)/figures
+	@find $(SOURCE)/book $(SOURCE)/figures -type f ! -name status.md -delete
 	@tar --exclude=book/status.md -cf - _config.yml _toc.yml index.md book figures | tar -xf - -C $(SOURCE)
 	@echo "Executing the notebooks, profile $(PROFILE)"
 	@$(BIN)/sftgan run --profile $(PROFILE) --out $(SOURCE) $(PARAMS)
