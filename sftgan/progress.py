@@ -22,13 +22,19 @@ def accuracy_claims(accuracies: pd.DataFrame, strategies: Mapping[str, str]) -> 
     """
     strategy = accuracies["dataset"].map(strategies)
     similar, dissimilar = (accuracies[strategy == name] for name in ("similar", "dissimilar"))
-    claimed = [("every CNN exceeds it", part, CNN_ACCURACIES["similar"]) for _, part in similar.groupby(level=0)]
+    claimed = [
+        ("every CNN exceeds it", part, CNN_ACCURACIES["similar"]) for _, part in similar.groupby(level=0)
+    ]
     claimed += [
         ("every CNN exceeds it, averaged over the data sets", part, CNN_ACCURACIES["dissimilar"])
         for _, part in dissimilar.groupby("arch", sort=False)
     ]
     claimed += [
-        (f"{name} reaches it, averaged over the CNNs", accuracies[accuracies["dataset"] == dataset], published.value)
+        (
+            f"{name} reaches it, averaged over the CNNs",
+            accuracies[accuracies["dataset"] == dataset],
+            published.value,
+        )
         for dataset, name, published in (
             ("chinese_mnist", "Chinese MNIST", CHINESE_MNIST_ACCURACY),
             ("animals10", "Animals-10", ANIMALS10_ACCURACY),

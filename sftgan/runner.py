@@ -8,7 +8,9 @@ import logging
 import multiprocessing
 import signal
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -166,8 +168,17 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
     A notebook that fails leaves its partly executed copy, and its last line of error on stderr.
     """
     import nbformat
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+
+    class KernelBehindFiles(AsyncKernelManager):
+        """Kernels that start side by side may choose the same network port; a file has a name of its own."""
+
+        transport = "ipc"
+
+        def _ip_default(self) -> str:
+            return str(Path(tempfile.gettempdir(), f"sftgan-{uuid.uuid4().hex}"))
 
     if not again and _written(job.copy).get("key") == job.key:
         print(f"{prefix} {job.notebook.stem}: up to date", flush=True)
@@ -182,13 +193,14 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
             str(job.copy),
             parameters=job.changed,
             kernel_name="python3",
+            kernel_manager_class=KernelBehindFiles,
             progress_bar=False,
             extra_arguments=["--IPKernelApp.log_level=50"],  # or each kernel warns of its transport
             cwd=str(job.notebook.parent),
         )
     except PapermillExecutionError as error:
         return _failed(job, prefix, f"{error.ename}: {error.evalue}")
-    except DeadKernelError:
+    except (DeadKernelError, RuntimeError):  # while it ran, or before it answered
         return _failed(job, prefix, "the kernel died, most often for want of memory.")
     executed.metadata["sftgan"] = {
         "key": job.key,

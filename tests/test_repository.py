@@ -58,12 +58,13 @@ def test_every_import_of_the_package_is_a_declared_dependency():
         "papermill",
         "nbclient",
         "nbformat",
+        "jupyter_client",
         "kagglehub",
         "sacrebleu",
         "statsmodels",
     }  # imported where used, with a sentence if missing
     extra = {canonicalize_name(r.name) for r in requirements(*PROJECT["optional-dependencies"])}
-    assert optional - {"nbclient", "nbformat"} <= extra, "papermill brings the other two"
+    assert optional - {"nbclient", "nbformat", "jupyter_client"} <= extra, "papermill brings the other three"
     owners = packages_distributions()
     for module in sorted((ROOT / "sftgan").glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
