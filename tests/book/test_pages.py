@@ -45,6 +45,12 @@ def test_nothing_hangs_over_on_a_phone(opened):
     opened.set_viewport_size({"width": 360, "height": 740})
     wide = opened.evaluate("document.scrollingElement.scrollWidth")
     assert wide <= 361, f"the page is {wide} pixels wide"
+    opened.wait_for_timeout(300)  # formulas are set anew
+    cut = opened.eval_on_selector_all(
+        "main div.math mjx-math",
+        "nodes => nodes.filter(n => n.getBoundingClientRect().left < -1).map(n => n.closest('div.math').id)",
+    )
+    assert cut == [], "formulas that begin left of the page cannot be scrolled to"
 
 
 def test_every_link_inside_the_book_leads_somewhere(opened):
