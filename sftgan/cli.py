@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Execute notebooks into OUT/notebooks, and write OUT/book/status.md.
 
-    Those behind 03, which trains, run side by side, as many as the profile has workers. A notebook whose executed
+    Those that fit no nets run side by side, as many as the profile has workers. A notebook whose executed
     copy was made from the same notebook, package, profile, parameters and requirements.lock is not executed again.
     """
     values = parse(parameters)

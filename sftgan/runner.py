@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from sftgan.profile import FIELDS, profile_names
 from sftgan.provenance import ROOT, provenance
 from sftgan.study import Study
 
-LAST_TO_TRAIN = "03_training_strategies"  # what it trains the later notebooks share
+TRAINING = ("01_cgma", "03_training_strategies")  # what these fit, with all workers, the others share
 
 
 @dataclass(frozen=True)
@@ -137,27 +138,36 @@ def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]
     Returns "executed", "up to date" or "failed" for each. Raises InputError where a process was killed from outside.
     """
     calls = [(job, f"[{i}/{len(jobs)}]", again) for i, job in enumerate(jobs, 1)]
-    training = sum(job.notebook.stem <= LAST_TO_TRAIN for job in jobs)
-    alone = training if min(workers, len(jobs) - training) > 1 else len(jobs)
+    alone = [call for call in calls if call[0].notebook.stem in TRAINING]
+    rest = [call for call in calls if call not in alone]
+    if min(workers, len(rest)) <= 1:
+        alone, rest = calls, []
     started = time.perf_counter()
-    results = [execute(*call) for call in calls[:alone]]
-    if rest := calls[alone:]:
+    ended = {call[0].copy: execute(*call) for call in alone}
+    if rest:
         spawn = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(workers, spawn, initializer=_end_with_the_parent) as pool:
-                results += pool.map(execute, *zip(*rest, strict=True))
+            with ProcessPoolExecutor(workers, spawn, initializer=_begin_side_by_side) as pool:
+                ended |= zip(
+                    [job.copy for job, *_ in rest], pool.map(execute, *zip(*rest, strict=True)), strict=True
+                )
         except BrokenProcessPool:
             raise InputError(
                 "a process was killed, most often for want of memory: run the same command again with fewer "
                 "`-p workers`, what was computed is kept."
             ) from None
+    results = [ended[job.copy] for job in jobs]
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
     print(f"{results.count('executed')} of {len(jobs)} notebooks executed in {minutes} min {seconds} s")
     return results
 
 
-def _end_with_the_parent() -> None:
-    """Have Linux end this process when the one that started it is killed; a kernel ends with its parent by itself."""
+def _begin_side_by_side() -> None:
+    """Let a notebook compute in its own process only, as others run beside it.
+
+    And have Linux end this process when the one that started it is killed; a kernel ends with its parent by itself.
+    """
+    os.environ["SFTGAN_WORKERS"] = "1"
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 

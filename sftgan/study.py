@@ -73,7 +73,8 @@ class Study:
         if dataset is not None:
             self.datasets = [check_name(dataset, self.datasets, "data set")]
         self.archs = list(p.cnns) if arch is None else [check_name(arch, p.cnns, "architecture")]
-        self.runtime = Runtime(resolve(p.accelerator), p.threads, p.workers)
+        workers = int(os.environ.get("SFTGAN_WORKERS", p.workers))  # set where notebooks run side by side
+        self.runtime = Runtime(resolve(p.accelerator), p.threads, workers)
         self.runtime.pin()
         self._gans: dict[tuple[str, str], TrainedGAN] = {}
         self._data_configs: dict[tuple[str, str | None], Config] = {}
