@@ -232,9 +232,10 @@ def _failed(job: Job, prefix: str, sentence: str) -> str:
 def _written(copy: Path) -> dict:
     """What `execute` wrote into an executed copy; empty where there is no whole one."""
     try:
-        return json.loads(copy.read_text())["metadata"].get("sftgan", {})
+        written = json.loads(copy.read_text())["metadata"].get("sftgan", {})
     except (OSError, ValueError):
         return {}
+    return written if "key" in written else {}  # a recorded notebook that failed has what `keep` wrote
 
 
 def keep(copy: Path, notebook: Path) -> None:

@@ -65,6 +65,9 @@ def test_run_executes_once_and_again_when_something_changes(tmp_path, capsys, mo
 
 def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capfd):
     bad = write(tmp_path / "bad.ipynb", "x = 1", "print('before')", "raise ValueError('no such thing')", "x")
+    recorded = nbformat.read(bad, as_version=4)
+    recorded.metadata["sftgan"] = {"code": "as `record` leaves it"}
+    nbformat.write(recorded, bad)
     good = write(tmp_path / "good.ipynb", "x = 1", "print('good')")
     assert sftgan("run", bad, good, "--out", tmp_path / "out", "-p", "eta", "4") == 1
     out, err = capfd.readouterr()
