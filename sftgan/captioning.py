@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from sftgan.architectures import BLOCKS, Normalised
 from sftgan.captions import Caption, CaptionData, roles
-from sftgan.cgma import cgma
 from sftgan.checkpoint import load_checkpoint, save_checkpoint
 from sftgan.errors import InputError, check_name
 from sftgan.gradcam import block_cam, layer_cams
+from sftgan.reading import Reading
 
 PAD, START, END, UNKNOWN = range(4)
 _MARKS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -247,10 +247,9 @@ def quality(written: Sequence[Caption], data: CaptionData) -> pd.DataFrame:
 
 
 def word_cams(
-    model: Captioner, image: Tensor, caption: Caption, size: int, eta: int = 8, tap: str = "post",
-    rounding: str = "double",
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """CGMAs (T, eta, size, size) and the last layer's Grad-CAMs (T, size, size) of an image's T words.
+    model: Captioner, image: Tensor, caption: Caption, size: int, reading: Reading
+) -> tuple[Tensor, Tensor]:
+    """Conditions (T, channels, size, size) and the last layer's Grad-CAMs (T, size, size) of an image's T words.
 
     What is explained is the logit of each word, given the words before it. Image (3, H, W) in [0, 1]. The last layer
     is the last convolution, or the features that a branched encoder makes.
@@ -258,8 +257,8 @@ def word_cams(
     conditions, last = [], []
     for t, index in enumerate(model.encode(caption)):
         next_word = _NextWord(model, caption[:t])
-        cams = layer_cams(next_word, image[None], index, tap, size).maps
-        conditions.append(cgma(cams, eta, rounding)[0])
+        cams = layer_cams(next_word, image[None], index, reading.tap, size, reading.gradients).maps
+        conditions.append(reading.read(cams)[0][0])
         if model.branched:
             last.append(block_cam(next_word, model.encoder, image[None], index, size)[0])
         else:

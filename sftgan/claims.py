@@ -1,12 +1,13 @@
 """The paper's claims, judged by the frames of `experiments`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from sftgan.baselines import CONTROLS
-from sftgan.metrics import FEWEST, STATISTICS, Statistic
+from sftgan.errors import InputError, check_name
+from sftgan.metrics import FEWEST, STATISTICS
 from sftgan.paper import (
     NOISE,
     NOISE_LEVELS,
@@ -18,7 +19,7 @@ from sftgan.paper import (
     verdict,
     verdict_between,
 )
-from sftgan.tables import differences, means
+from sftgan.tables import differences, means, with_seed
 
 UNTESTED = "cannot be tested here"
 
@@ -38,14 +39,17 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str]
 
 
 def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
-    """`judge`'s rows as a page shows them: the interval as text, and n under its name."""
+    """Judged rows as a page shows them: interval and "p (Holm)" as text, n under its name, p itself left out."""
     low, high = (
         judged[name].map(lambda x: f"{x:.{digits}f}", na_action="ignore").astype("string")
         for name in ("low", "high")
     )
     numbers = {"images": judged["n"], "interval": "[" + low + ",\N{NO-BREAK SPACE}" + high + "]"}
-    table = judged.assign(**numbers).drop(columns=["n", "low", "high"])
-    last = ["comparison", "images", "difference", "interval", "verdict"]
+    if "p (Holm)" in judged:
+        numbers["p (Holm)"] = judged["p (Holm)"].map(lambda p: f"{p:.2g}", na_action="ignore")
+    table = judged.assign(**numbers).drop(columns=["n", "low", "high", "p"], errors="ignore")
+    last = ["comparison", "images", "difference", "interval", "effect size", "p (Holm)", "verdict", _BETTER]
+    last = [name for name in last if name in table]
     return table[[*table.columns.drop(last), *last]]
 
 
@@ -59,25 +63,75 @@ def listed(judged: pd.DataFrame, orderings: Sequence[Ordering]) -> dict[str, str
     return {verdict: "; ".join(claims) or "none" for verdict, claims in text.items()}
 
 
-_COLUMNS = ["claim", "where", "data here", "comparison", "n", "difference", "low", "high", "verdict"]
+_FOUND = ["comparison", "n", "difference", "low", "high", "effect size", "verdict"]
+_COLUMNS = ["claim", "where", "data here", *_FOUND]
+_BETTER = "better than every control"
 
 
 def _judged(scores: pd.DataFrame, o: Ordering) -> dict:
     part = scores if o.truth is None else scores[scores["truth"] == o.truth]
     part = part if o.dataset is None else part[part["dataset"] == o.dataset]
     row = {"claim": o.claim, "where": o.where, "data here": "; ".join(part["data"].unique())}
-    statistic = STATISTICS.get(o.measure)
-    if part.empty or (statistic and _fewest(part, statistic, (o.larger, o.smaller)) < FEWEST):
+    if part.empty or _too_few(part, o.measure, (o.larger, o.smaller)):
         return row | {"verdict": UNTESTED}
-    columns, function = (statistic.columns, statistic.function) if statistic else (o.measure, np.mean)
+    columns, function = _measured(o.measure)
     found = differences(part, columns, o.larger, [o.smaller], statistic=function).iloc[0]
-    return row | found[["comparison", "n", "difference", "low", "high", "verdict"]].to_dict()
+    return row | found[_FOUND].to_dict()
 
 
-def _fewest(part: pd.DataFrame, statistic: Statistic, methods: Sequence[str]) -> int:
-    """On how many rows a statistic rests, of the method for which there are fewest."""
+def _measured(measure: str) -> tuple[list[str], Callable]:
+    """The columns and the function of a statistic, or of the mean of a column."""
+    found = STATISTICS.get(measure)
+    return (list(found.columns), found.function) if found else ([measure], np.mean)
+
+
+def _too_few(part: pd.DataFrame, measure: str, methods: Sequence[str]) -> bool:
+    """Whether a statistic, which is of some rows only, rests on fewer than `metrics.FEWEST` for one of the methods."""
+    statistic = STATISTICS.get(measure)
+    if not statistic:
+        return False
     groups = (part.loc[part["method"] == method, list(statistic.columns)] for method in methods)
-    return min(int(statistic.counts(*group.to_numpy().T).sum()) for group in groups)
+    return min(int(statistic.counts(*group.to_numpy().T).sum()) for group in groups) < FEWEST
+
+
+def against_best_control(
+    scores: pd.DataFrame,
+    measure: str,
+    methods: Sequence[str],
+    controls: Sequence[str],
+    by: Sequence[str],
+    larger: bool = True,
+) -> pd.DataFrame:
+    """Each method minus the best of the controls, for each group `by`: `tables.differences`, with a word for it.
+
+    "better than every control" is "yes" where the whole 95 % interval is on the better side of zero, "no" where no
+    part of it is, "undecided" otherwise; `larger`: whether larger is better. measure: a column or one of
+    `metrics.STATISTICS`. The best control is chosen on the same images, which favours it: a "yes" is the stricter
+    for it, and a "no" may be due to the choice.
+    """
+    columns, function = _measured(measure)
+    words = {"holds": "yes", "does not hold": "no", "depends": "undecided"}
+    rows = []
+    for key, group in scores.groupby(list(by), sort=False):
+        for method in methods:
+            best = _best(group, measure, [control for control in controls if control != method], larger)
+            found = differences(group, columns, method, [best], statistic=function).iloc[0]
+            low, high = sorted(found[["low", "high"]] * (1 if larger else -1))
+            word = UNTESTED if _too_few(group, measure, (method, best)) else words[verdict(low, high)]
+            row = dict(zip(by, key, strict=True)) | {"method": method, "best control": best}
+            rows.append(row | found.drop(["comparison", "verdict"]).to_dict() | {_BETTER: word})
+    return pd.DataFrame(rows)
+
+
+def _best(group: pd.DataFrame, measure: str, methods: Sequence[str], larger: bool) -> str:
+    columns, function = _measured(measure)
+    reached = {}
+    for method in methods:
+        check_name(method, group["method"].unique(), "method")
+        reached[method] = function(*group.loc[group["method"] == method, columns].to_numpy().T, axis=-1)
+    if np.isnan([*reached.values()]).any():
+        raise InputError(f"{measure} is not known of every image: keep those of `claims.pairwise` first.")
+    return (max if larger else min)(reached, key=reached.get)
 
 
 def above_zero(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
@@ -97,7 +151,8 @@ def above_zero(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFra
 
 def pairwise(frame: pd.DataFrame, value: str, units: Sequence[str]) -> pd.DataFrame:
     """`frame` without the units, such as images, for which any of the rows that are compared has no `value`."""
-    undefined = frame[value].isna().groupby([frame[key] for key in units]).transform("any")
+    keys = [frame[key] for key in with_seed(frame, units)]
+    undefined = frame[value].isna().groupby(keys).transform("any")
     return frame[~undefined]
 
 
@@ -151,7 +206,7 @@ def shortcut_claims(shares: pd.DataFrame) -> pd.DataFrame:
     found = pd.concat([marks.assign(testable=tells["Grad-CAM"]), more.assign(testable=any(tells.values()))])
     found = found.assign(**{"where": "section 4.3.6", "data here": "; ".join(learned["data"].unique())})
     found["verdict"] = found["verdict"].where(found["testable"] & found["n"].notna(), UNTESTED)
-    return found[_COLUMNS].astype({"n": "Int64"}).reset_index(drop=True)
+    return found.reindex(columns=_COLUMNS).astype({"n": "Int64"}).reset_index(drop=True)
 
 
 def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame) -> pd.DataFrame:
@@ -184,11 +239,11 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
     claims = [(said, *claim) for said, listed in _WORD_CLAIMS.items() for claim in listed]
     for said, claim, measure, first, second in claims:
         known = named[named["method"].isin([first, second])].dropna(subset=[measure])
-        both = known[known.groupby("image")["method"].transform("nunique") == 2]
+        both = known[known.groupby(with_seed(known, ["image"]))["method"].transform("nunique") == 2]
         row = {"claim": claim, "who says so": said, "data here": data, "comparison": f"{first} − {second}"}
         if len(both):
             found = differences(both, measure, first, [second]).iloc[0]
-            row |= found[["n", "difference", "low", "high", "verdict"]].to_dict()
+            row |= found[_FOUND].to_dict()
         else:
             row |= {"verdict": UNTESTED}
         rows.append(row)
@@ -227,7 +282,8 @@ def noise_claims(measured: pd.DataFrame) -> pd.DataFrame:
     """
     noisy = measured[measured["density"].between(*NOISE)]
     densities = sorted(noisy["density"].unique())
-    levels = noisy.groupby(_IMAGE, sort=False)[["background", "foreground share"]].mean().reset_index()
+    keys = with_seed(noisy, _IMAGE)
+    levels = noisy.groupby(keys, sort=False)[["background", "foreground share"]].mean().reset_index()
     slopes = slopes_by_density(noisy) if len(densities) > 1 else levels.head(0)
     parts = [
         judge(frame[frame["strategy"] == strategy], orderings).assign(strategy=strategy)
@@ -240,7 +296,7 @@ def noise_claims(measured: pd.DataFrame) -> pd.DataFrame:
 
 def slopes_by_density(noisy: pd.DataFrame) -> pd.DataFrame:
     """Least-squares slopes of background error and foreground share over the density, for each image and method."""
-    keys = [noisy[key] for key in _IMAGE]
+    keys = [noisy[key] for key in with_seed(noisy, _IMAGE)]
     centred = noisy["density"] - noisy["density"].groupby(keys).transform("mean")
     values = noisy[["background", "foreground share"]]
     above = values.mul(centred, axis=0).groupby(keys, sort=False).sum()
@@ -264,7 +320,8 @@ def relevance_claims(measured: pd.DataFrame) -> pd.DataFrame:
     each generator, replacement and pair, the paper's first: LSFT with zeros.
     """
     by = ["method", "replacement", "data", "arch"]
-    shares = first_half(measured, "relevance", [*by, "dataset", "image"]).dropna(subset="first half")
+    keys = with_seed(measured, [*by, "dataset", "image"])
+    shares = first_half(measured, "relevance", keys).dropna(subset="first half")
     found = means(shares, "first half", by).rename(columns={"mean": "first half"})
     found["claim"] = found["method"] + " relies equally on the first and the last CGMAs"
     found["data here"] = found["data"] + ", " + found["arch"]
@@ -322,7 +379,8 @@ def _weight(c: pd.Series) -> pd.Series:
 
 def _mean_lost(measured: pd.DataFrame, weight: pd.Series) -> pd.DataFrame:
     """What a map loses without a CGMA, weighted over the CGMAs, for each map and replacement."""
-    keys = [measured[key] for key in ("method", "replacement", "dataset", "arch", "image")]
+    names = with_seed(measured, ["method", "replacement", "dataset", "arch", "image"])
+    keys = [measured[key] for key in names]
     lost = measured[_LOST].mul(weight, axis=0).groupby(keys, sort=False).sum(min_count=1)
     return lost.div(weight.groupby(keys, sort=False).sum(), axis=0)
 

@@ -20,6 +20,7 @@ from sftgan.explain import Explained, examples
 from sftgan.gradcam import layer_cams
 from sftgan.networks import count_parameters
 from sftgan.noise import check_densities, salt_and_pepper
+from sftgan.reading import Reading
 from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA
 from sftgan.study import STRATEGIES, Study
 from sftgan.survey import Question
@@ -321,7 +322,7 @@ def pooled(study: Study, stage: Stage, cases: Sequence[Case], own: Config) -> pd
 
 def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     test, n = config["case"]["test"], config["n_images"]
-    arch, options = test["cnn"]["arch"], [test[key] for key in ("size", "eta", "tap", "rounding")]
+    arch, reading = test["cnn"]["arch"], Reading(**test["reading"])
     model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
     split = IMAGE_DATA(test["data"], runtime).chosen(**test["images"])
     clean, train = (EXPLAINED(config["case"][part], runtime) for part in ("test", "train"))
@@ -333,7 +334,7 @@ def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     block, frames = last_block(model, arch), []
     for density in config["densities"]:
         noisy = salt_and_pepper(split.batch()[:n], density, config["seed"])
-        shown, _, logits = examples(model, noisy, *options, block)
+        shown, _, logits = examples(model, noisy, test["size"], reading, block)
         right, known = logits.argmax(1) == split.labels[:n], controls(shown, train.examples)
         drawn = {name: generate(gan, shown) for name, gan in gans.items()} | {"Grad-CAM": shown.targets}
         drawn |= {name: known[name] for name in ("mean map", "luminance")}

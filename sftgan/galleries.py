@@ -184,8 +184,7 @@ def noise(study: Study, cases: Sequence[Case], densities: Sequence[float]) -> Ga
         model = study.classifiers([(dataset, arch)])[dataset, arch].model
         split, p = study.chosen(dataset, arch, "test"), study.profile
         noisy = torch.cat([salt_and_pepper(split.batch(slice(0, 1)), d, study.seed) for d in densities])
-        options = p.gan_size, p.eta, p.tap, p.rounding, last_block(model, arch)
-        shown, _, logits = examples(model, noisy, *options)
+        shown, _, logits = examples(model, noisy, p.gan_size, p.reading(), last_block(model, arch))
         gsft, lsft = (generate(study.gans(strategy)[kind].generator, shown) for kind in ("gsft", "lsft"))
         rows += [[*pictures] for pictures in (shown.images, gsft, lsft, shown.targets)]
         titles += [f"{study.labels()[dataset]}\n{arch}", "GSFT", "LSFT", "Grad-CAM"]

@@ -47,6 +47,7 @@ def layer_cams(
     targets: int | Sequence[int] | Tensor | None = None,
     tap: str = "post",
     size: int | tuple[int, int] | None = None,
+    gradients: str = "plain",
 ) -> LayerCams:
     """Grad-CAM of every two-dimensional convolution that `model` executes (paper, section 3.1).
 
@@ -72,6 +73,8 @@ def layer_cams(
         output. In-place activations make no difference.
     size : side or (height, width) of the maps in pixels; None: the images' size. Bilinear; with
         antialiasing where a map shrinks.
+    gradients : "plain" as above; "guided" as in the paper's released code: only gradients that are positive where
+        the activation is positive, too, are pooled, and the weighted sum goes without the ReLU.
 
     Raises
     ------
@@ -81,13 +84,15 @@ def layer_cams(
     """
     _check_images(images)
     check_name(tap, ["post", "pre"], "tap")
+    check_name(gradients, ["plain", "guided"], "kind of gradients")
     shape = _shape(images, size)
     with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model):
         images = images.clone() if images.is_inference() else images.detach()
         logits, taps = _forward(_unwrap(model), images, tap)
         score = _score(logits, targets)
-        gradients = torch.autograd.grad(score, [t.output for t in taps], allow_unused=True)
-        cams = [_cam(t.output.detach(), g, shape) for t, g in zip(taps, gradients, strict=True)]
+        derivatives = torch.autograd.grad(score, [t.output for t in taps], allow_unused=True)
+        guided = gradients == "guided"
+        cams = [_cam(t.output.detach(), d, shape, guided) for t, d in zip(taps, derivatives, strict=True)]
     maps, dead = minmax(torch.stack(cams, dim=1))
     return LayerCams(maps, tuple(t.name for t in taps), dead, logits.detach())
 
@@ -123,6 +128,26 @@ def block_cam(
     return minmax(cam)[0]
 
 
+@torch.no_grad()
+def mean_activation(
+    model: nn.Module, layer: nn.Module, images: Tensor, size: int | tuple[int, int] | None = None
+) -> Tensor:
+    """Mean over the channels of a layer's output, min-max scaled: (B, H, W) in [0, 1]; see `layer_cams`.
+
+    Only a forward pass: it knows nothing of any class.
+    """
+    _check_images(images)
+    outputs: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
+    try:
+        with evaluation_mode(model):
+            _unwrap(model)(images)
+    finally:
+        handle.remove()
+    mean = outputs[-1].relu().mean(1, keepdim=True)
+    return minmax(F.interpolate(mean, _shape(images, size), mode="bilinear", antialias=True)[:, 0])[0]
+
+
 def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Scale each map (..., h, w) to [0, 1]; returns the maps and a bool (...) that flags those without contrast.
 
@@ -152,14 +177,17 @@ def _score(logits: Tensor, targets: int | Sequence[int] | Tensor | None) -> Tens
     return logits.gather(1, _class_indices(logits.detach(), targets)[:, None]).sum()
 
 
-def _cam(activation: Tensor, gradient: Tensor | None, size: tuple[int, int]) -> Tensor:
+def _cam(activation: Tensor, gradient: Tensor | None, size: tuple[int, int], guided: bool = False) -> Tensor:
     """Unscaled Grad-CAM (B, H, W) of one layer; zeros where the logit does not depend on the layer."""
     if activation.dtype != torch.float64:
         activation = activation.float()
     if gradient is None:
         return activation.new_zeros((activation.shape[0], *size))
-    weights = gradient.to(activation.dtype).mean((2, 3), keepdim=True)
-    cam = (weights * activation).sum(1, keepdim=True).relu()
+    gradient = gradient.to(activation.dtype)
+    if guided:
+        gradient = gradient.clamp_min(0) * (activation > 0)
+    cam = (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True)
+    cam = cam if guided else cam.relu()
     return F.interpolate(cam, size, mode="bilinear", antialias=True)[:, 0]
 
 

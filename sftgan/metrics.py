@@ -254,20 +254,38 @@ def bootstrap_ci(
 
 
 def statistic_ci(
+    statistic: Callable[..., np.ndarray], *columns: np.ndarray | Tensor, **options
+) -> tuple[float, float]:
+    """The interval (low, high) of `resampled`."""
+    return resampled(statistic, *columns, **options)[:2]
+
+
+class Resampled(NamedTuple):
+    """Percentile interval of a statistic, and the two-sided p-value of zero, at least 1 / resamples."""
+
+    low: float
+    high: float
+    p: float
+
+
+def resampled(
     statistic: Callable[..., np.ndarray],
     *columns: np.ndarray | Tensor,
     units: np.ndarray | None = None,
     strata: np.ndarray | None = None,
+    seeds: np.ndarray | None = None,
     level: float = 0.95,
     n: int = 2000,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of `statistic(*columns, axis)`, whose columns share their rows.
+) -> Resampled:
+    """Percentile bootstrap of `statistic(*columns, axis)`, whose columns share their rows.
 
     `units` (rows,) says which image a row is about, where an image has several, such as one for each CNN: whole
     images are drawn, and each must have the same number of rows. None: each row is an image. `strata` (rows,) says
     which data set a row belongs to: images are drawn anew within each data set, as the data sets are given and no
-    sample of anything. A data set of a single image gives (nan, nan). See `bootstrap_ci`, which is this for the mean.
+    sample of anything. `seeds` (rows,) says which training: of several, trainings are drawn first and images within
+    each of them, as both are samples; an image of one training is none of another. A data set of a single image gives
+    NaN. See `bootstrap_ci`, which is this for the mean.
     """
     arrays = [_as_finite(column, "values") for column in columns]
     if not 0 < level < 1:
@@ -282,28 +300,57 @@ def statistic_ci(
     rows = _rows_of(np.arange(n_rows) if units is None else np.asarray(units))
     if all(np.ptp(array) == 0 for array in arrays) and len(rows) > 1:
         value = float(statistic(*[array[:1] for array in arrays], axis=-1))
-        return value, value
-    stratum = np.zeros(n_rows) if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
-    images = [np.flatnonzero(stratum[rows[:, 0]] == s) for s in np.unique(stratum)]
-    if min(map(len, images)) == 1:
-        return float("nan"), float("nan")
+        return Resampled(value, value, _two_sided(np.full(n, value)))
+    trained = _images_of(rows, seeds, strata)
+    if min(len(images) for data_sets in trained for images in data_sets) == 1:
+        return Resampled(*[float("nan")] * 3)
 
     def of_drawn(*drawn: np.ndarray, axis: int) -> np.ndarray:
         taken = rows[np.concatenate(drawn, axis=-1)]
         taken = taken.reshape(*taken.shape[:-2], -1)
         return statistic(*(array[taken] for array in arrays), axis=axis)
 
+    rng, tail = np.random.default_rng(seed), 50 * (1 - level)
+    if len(trained) > 1:
+        found = np.array([of_drawn(*_drawn(trained, rng), axis=-1) for _ in range(n)])
+        return Resampled(*map(float, np.percentile(found, [tail, 100 - tail])), _two_sided(found))
     result = bootstrap(
-        images,
+        trained[0],
         of_drawn,
         confidence_level=level,
         n_resamples=n,
         method="percentile",
         vectorized=True,
         batch=max(1, 10**7 // n_rows),  # at most 80 MB at a time
-        rng=np.random.default_rng(seed),
+        rng=rng,
     )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return Resampled(*map(float, result.confidence_interval), _two_sided(result.bootstrap_distribution))
+
+
+def _images_of(
+    rows: np.ndarray, seeds: np.ndarray | None, strata: np.ndarray | None
+) -> list[list[np.ndarray]]:
+    """For each seed and each of its strata, which images these are; rows (images, rows of each)."""
+    seed, stratum = (
+        np.zeros(rows.shape, int) if key is None else np.unique(np.asarray(key), return_inverse=True)[1][rows]
+        for key in (seeds, strata)
+    )
+    if np.ptp(seed, axis=1).any():
+        raise InputError("an image has rows of several seeds: count it as another image with each seed")
+    of_seeds = [(seed[:, 0] == s, stratum[:, 0]) for s in np.unique(seed)]
+    return [[np.flatnonzero(mine & (names == k)) for k in np.unique(names[mine])] for mine, names in of_seeds]
+
+
+def _drawn(trained: list[list[np.ndarray]], rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Images of each data set, drawn from seeds that are drawn, both with replacement."""
+    for s in rng.integers(len(trained), size=len(trained)):
+        for images in trained[s]:
+            yield images[rng.integers(len(images), size=len(images))]
+
+
+def _two_sided(found: np.ndarray) -> float:
+    share = min(np.mean(found <= 0), np.mean(found >= 0))
+    return float(np.clip(2 * share, 1 / len(found), 1))
 
 
 def _rows_of(units: np.ndarray) -> np.ndarray:

@@ -99,11 +99,14 @@ class Generator(nn.Module):
     `kind="gsft"` (3.2.2): the condition network maps all `eta` CGMAs together; the result feeds every SFT block.
 
     forward(images (B, 3, H, W) in [0, 1], conditions (B, eta, h, w)) -> maps (B, H, W) in [0, 1], or, for
-    `variant="released"`, a JET picture (B, 3, H, W) without output activation. Conditions of another height and
-    width than the images are resized bilinearly. Raises InputError for names and shapes that do not fit.
+    `channels=3` (as in the released code, and so the default of `variant="released"`), JET pictures (B, 3, H, W): those
+    of the released variant have no output activation. Conditions of another height and width than the images are
+    resized bilinearly. Raises InputError for names and shapes that do not fit.
     """
 
-    def __init__(self, kind: str, eta: int = 8, width: int = 64, variant: str = "paper"):
+    def __init__(
+        self, kind: str, eta: int = 8, width: int = 64, variant: str = "paper", channels: int | None = None
+    ):
         super().__init__()
         self.kind = check_name(kind, KINDS, "generator")
         self.variant = check_name(variant, VARIANTS, "variant")
@@ -119,16 +122,19 @@ class Generator(nn.Module):
         self.head = same_conv(3, width, 3)
         blocks = _paper_trunk(eta, width) if not released else _released_trunk(kind, eta, width)
         self.trunk = nn.ModuleList(blocks)
-        self.tail = same_conv(width, 3 if released else 1, 3)
+        self.channels = channels or (3 if released else 1)
+        self.tail = same_conv(width, self.channels, 3)
         _initialise(self)
         self.to(memory_format=torch.channels_last)  # trains 1.3 to 1.5 times faster on a CPU
 
     def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
         out = self.logits(images, conditions)
-        return out if self.variant == "released" else torch.sigmoid(out).squeeze(1)
+        if self.channels == 1:
+            return torch.sigmoid(out).squeeze(1)
+        return out if self.variant == "released" else torch.sigmoid(out)
 
     def logits(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """The output of the last convolution: (B, 1, H, W), or (B, 3, H, W) for `variant="released"`."""
+        """The output of the last convolution: (B, channels, H, W)."""
         _check_images(images, smallest=1)
         _check_conditions(conditions, len(images), self.eta)
         features = self._condition_features(conditions, images.shape[-2:])
@@ -140,11 +146,52 @@ class Generator(nn.Module):
     def _condition_features(self, conditions: Tensor, size: torch.Size) -> Iterator[Tensor]:
         """One (B, C, H, W) tensor for each SFT block in turn."""
         if conditions.shape[-2:] != size:
-            conditions = F.interpolate(conditions, size, mode="bilinear", align_corners=False, antialias=True)
+            conditions = _resized(conditions, size)
         if self.kind == "gsft":
             return repeat(self.condition_network(conditions))
         alone = conditions.transpose(0, 1).reshape(-1, 1, *size)  # all first CGMAs, all second ones, ...
         return iter(self.condition_network(alone).unflatten(0, (self.eta, -1)))
+
+
+class ConcatGenerator(nn.Module):
+    """Control: a plain convolutional net that is given the image and all conditions at its input, side by side.
+
+    The blocks of `Generator` with a convolution in the place of each SFT layer, eight triplets for any `eta`, which may
+    be 0: then it sees the image only. forward as that of `Generator`.
+    """
+
+    def __init__(self, eta: int = 8, width: int = 64, channels: int = 1):
+        super().__init__()
+        self.eta, self.width, self.channels = eta, width, channels
+        self.head = same_conv(3 + eta, width, 3)
+        blocks = []
+        for block in _paper_trunk(8, width):
+            plain = ResidualBlock(conv_chain((width,) * 2, (3,), slope=0.1), nn.LeakyReLU(0.1, inplace=True))
+            blocks.append(plain if isinstance(block, SFTBlock) else block)
+        self.trunk = nn.Sequential(*blocks)
+        self.tail = same_conv(width, channels, 3)
+        _initialise(self)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+        _check_images(images, smallest=1)
+        _check_conditions(conditions, len(images), self.eta)
+        if self.eta and conditions.shape[-2:] != images.shape[-2:]:
+            conditions = _resized(conditions, images.shape[-2:])
+        given = [images, conditions] if self.eta else [images]
+        first = self.head(torch.cat(given, 1))
+        out = torch.sigmoid(self.tail(first + self.trunk(first)))
+        return out.squeeze(1) if self.channels == 1 else out
+
+
+def concat_width(width: int) -> int:
+    """Width of the `ConcatGenerator` that has, at eta = 8, as nearly as can be the parameters of an LSFT generator."""
+    goal = count_parameters(Generator("lsft", 8, width))
+    return min(range(1, 3 * width), key=lambda w: abs(count_parameters(ConcatGenerator(8, w)) - goal))
+
+
+def _resized(conditions: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(conditions, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _condition_features(width: int) -> int:
@@ -189,18 +236,20 @@ def _released_trunk(kind: str, eta: int, width: int) -> Iterator[nn.Module]:
 class Discriminator(nn.Module):
     """Tells (image, Grad-CAM map) pairs from (image, generated map) pairs: one logit per image, high for real.
 
-    forward(images (B, 3, H, W), maps) -> (B,). Maps are (B, H, W), or (B, 3, H, W) for `variant="released"`.
+    forward(images (B, 3, H, W), maps) -> (B,). Maps are (B, H, W), or (B, 3, H, W) for `channels=3`, which is the only
+    choice for `variant="released"`.
     The paper variant takes any image of at least 16 x 16 pixels; the released one ends in dense layers and takes
     images of `size` x `size` pixels only. Raises InputError for names and shapes that do not fit.
     """
 
-    def __init__(self, width: int = 64, variant: str = "paper", size: int = 64):
+    def __init__(self, width: int = 64, variant: str = "paper", size: int = 64, channels: int = 1):
         super().__init__()
         self.variant = check_name(variant, VARIANTS, "variant")
+        self.channels = 3 if variant == "released" else channels
         _check_count(width, "width, the number of features,")
         self.size = size if variant == "released" else None
         if self.size is None:
-            self.net: nn.Module = _strided_net(width)
+            self.net: nn.Module = _strided_net(3 + self.channels, width)
         elif size >= SMALLEST:
             self.net = _PairNet(width, size)
         else:
@@ -210,7 +259,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, maps: Tensor) -> Tensor:
         _check_images(images, SMALLEST)
         batch, _, height, width = images.shape
-        wanted = (batch, height, width) if self.size is None else (batch, 3, height, width)
+        wanted = (batch, height, width) if self.channels == 1 else (batch, 3, height, width)
         if maps.shape != wanted:
             raise InputError(
                 f"maps have shape {tuple(maps.shape)}: give the discriminator {wanted}, as the images ask"
@@ -219,13 +268,13 @@ class Discriminator(nn.Module):
             if (height, width) != (self.size, self.size):
                 raise InputError(f"images are {height} x {width}: resize them to {self.size} x {self.size}")
             return self.net(images, maps)
-        return self.net(torch.cat([images, maps.unsqueeze(1)], dim=1)).mean(dim=(1, 2, 3))
+        return self.net(torch.cat([images, maps.view(batch, -1, height, width)], dim=1)).mean(dim=(1, 2, 3))
 
 
-def _strided_net(width: int) -> nn.Sequential:
-    """(B, 4, H, W) -> (B, 1, H/8, W/8), a logit for each patch."""
+def _strided_net(channels: int, width: int) -> nn.Sequential:
+    """(B, channels, H, W) -> (B, 1, H/8, W/8), a logit for each patch."""
     layers: list[nn.Module] = []
-    for inputs, outputs in ((4, width), (width, 2 * width), (2 * width, 4 * width)):
+    for inputs, outputs in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
         layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
     return nn.Sequential(*layers, same_conv(4 * width, 1, 3))
 

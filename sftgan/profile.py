@@ -1,22 +1,45 @@
 """Profiles: what the notebooks compute, in YAML files that are checked field by field."""
 
+import os
+from dataclasses import fields
 from importlib import resources
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
+from sftgan import data
 from sftgan.architectures import ARCHITECTURES
 from sftgan.errors import InputError, check_name
+from sftgan.reading import Reading
 from sftgan.registry import REGISTRY
+from sftgan.training import GANRecipe
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSource(_Strict):
+class _Source(_Strict):
+    source: str
+    folder: str | None = None
+
+    def fingerprint(self, dataset: str) -> str | None:
+        """Digest of the names, sizes and times of the files of a data folder: other files, other results.
+
+        Of torchvision's data sets, which do not change, the folder counts.
+        """
+        root = os.environ.get("SFTGAN_DATA")
+        if self.source == "torchvision":
+            return root
+        if self.source != "folder" or not root:
+            return None
+        return data.fingerprint(Path(root, self.folder or dataset))
+
+
+class DataSource(_Source):
     """Where a data set comes from, and how many of its images are used."""
 
     source: Literal["embedded", "folder", "torchvision", "kagglehub"]
@@ -48,7 +71,7 @@ class ExtraPair(DataSource):
     pretrained: bool | None = Field(None, description="from ImageNet weights; default: as the profile says")
 
 
-class Captions(_Strict):
+class Captions(_Source):
     """Where captioned images come from, and how the captioning model is fitted (4.3.7)."""
 
     source: Literal["embedded", "folder", "torchvision"]
@@ -59,6 +82,15 @@ class Captions(_Strict):
     epochs: PositiveInt
     batch: PositiveInt = 32
     lr: PositiveFloat = 3e-3
+
+
+class Trial(_Strict):
+    """The sizes of the short trials in which one choice is changed at a time; see `Study.trial`."""
+
+    datasets: tuple[str, ...] = Field(min_length=1, description="of the strategies' data sets")
+    gan_train: PositiveInt
+    gan_test: PositiveInt
+    gan_epochs: PositiveInt
 
 
 class Profile(_Strict):
@@ -99,9 +131,74 @@ class Profile(_Strict):
     gan_lr: PositiveFloat = Field(2e-4, description="of Adam with beta 1 = 0.5, generator and discriminator")
     reconstruction: Literal["mse", "mae"] = Field("mse", description="the paper's MSE or the code's MAE")
     reconstruction_weight: PositiveFloat = Field(100.0, description="of the reconstruction loss against BCE")
+    variant: Literal["paper", "released"] = Field(
+        "paper", description="released: every switch as in the released code, but for those that are given"
+    )
+    target: Literal["last", "first"] = Field("last", description="the layer whose Grad-CAM is the target")
+    accumulate: Literal["first_to_last", "last_to_first"] = Field(
+        "first_to_last", description="the order in which the layers' Grad-CAMs are summed (Eq. 3)"
+    )
+    explained_class: Literal["predicted", "first"] = Field(
+        "predicted", description="the class whose score is differentiated; first: class 0 of every image"
+    )
+    gradients: Literal["plain", "guided"] = Field(
+        "plain", description="of Grad-CAM; guided: positive ones at positive activations, then no ReLU"
+    )
+    minmax_conditions: bool = Field(
+        False, description="scale each CGMA to [0, 1], which undoes the division by Positions (Eq. 4)"
+    )
+    conditions: Literal["scalar", "jet_grey"] = Field(
+        "scalar", description="CGMAs as they are, or the grey values of a JPEG of their JET picture"
+    )
+    output: Literal["scalar", "jet"] = Field("scalar", description="what is drawn: heat maps or JET pictures")
+    adversarial: Literal["bce", "softmax", "off"] = Field(
+        "bce", description="the adversarial loss; softmax: over one unit, as the code reads; off: none"
+    )
+    discriminator_period: PositiveInt = Field(1, description="steps from one update of it to the next")
+    discriminator_input: Literal["pair", "released"] = Field(
+        "pair", description="released: the generator's step shows it the target in the place of the image"
+    )
+    gan_split: Literal["classes", "rows"] = Field(
+        "classes", description="what the GANs never see; rows: no class is held out from them"
+    )
+    layers: Literal["paper", "released"] = Field("paper", description="of generators and discriminator")
+    exclude_target: bool = Field(False, description="leave the target's layer out of the CGMAs")
+    cumulative: bool = Field(
+        True, description="conditions are averages; false: the Grad-CAM at each position"
+    )
+    leave_out: NonNegativeInt = Field(0, description="how many of the last CGMAs are left out")
+    modulation: Literal["sft", "concatenation"] = Field(
+        "sft", description="SFT layers, or a plain net of as many parameters that has all as its input"
+    )
+    seeds: PositiveInt = Field(1, description="trainings of everything that the main comparison pools")
+    trial: Trial = Field(description="sizes of the short trials of single choices")
     accelerator: Literal["cpu", "cuda", "auto"] = Field("cpu", description="Lightning Fabric's accelerator")
     workers: PositiveInt = Field(description="processes that fit nets side by side")
     threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
+
+    def reading(self) -> Reading:
+        """How conditions and targets are made."""
+        return Reading(**{field.name: getattr(self, field.name) for field in fields(Reading)})
+
+    def gan_recipe(self, kind: str) -> GANRecipe:
+        """How a GAN is trained."""
+        same = ("reconstruction", "output", "adversarial", "discriminator_period", "discriminator_input")
+        return GANRecipe(
+            kind, self.reading().channels, self.gan_width, self.gan_epochs, self.gan_batch, self.gan_lr,
+            weight=self.reconstruction_weight, layers=self.layers, modulation=self.modulation,
+            **{name: getattr(self, name) for name in same},
+        )  # fmt: skip
+
+
+RELEASED = {
+    "target": "first", "accumulate": "last_to_first", "explained_class": "first", "gradients": "guided",
+    "minmax_conditions": True, "conditions": "jet_grey", "output": "jet", "reconstruction": "mae",
+    "adversarial": "softmax", "discriminator_period": 100, "discriminator_input": "released",
+    "gan_split": "rows", "layers": "released",
+}  # fmt: skip
+"""The released code's values of the fields in which it differs from the paper."""
+SWITCHES = {name: (Profile.model_fields[name].default, value) for name, value in RELEASED.items()}
+"""For each of these fields the paper's value and the released code's."""
 
 
 FIELDS = tuple(name for name in Profile.model_fields if name not in ("name", "purpose"))
@@ -129,7 +226,8 @@ def load_profile(name: str, **overrides: Any) -> Profile:
     check_name(name, profile_names(), "profile")
     for field in overrides:
         check_name(field, FIELDS, "profile field")
-    values = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text()) | overrides
+    released = RELEASED if overrides.get("variant") == "released" else {}
+    values = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text()) | released | overrides
     try:
         profile = Profile(name=name, **values)
     except ValidationError as error:
@@ -165,11 +263,18 @@ def load_profile(name: str, **overrides: Any) -> Profile:
             " with ".join(profile.captions.encoder), map(" with ".join, pairs), "pair in captions.encoder"
         )
     smallest = min(archs, key=ARCHITECTURES.get)
-    if profile.eta > ARCHITECTURES[smallest]:
+    most = ARCHITECTURES[smallest] - profile.exclude_target
+    if profile.eta > most:
         raise InputError(
-            f"profile {name}: eta is {profile.eta}, but {smallest} has {ARCHITECTURES[smallest]} convolutions: "
-            f"choose at most {ARCHITECTURES[smallest]}."
+            f"profile {name}: eta is {profile.eta}, but {smallest} has {most} convolutions to average: "
+            f"choose at most {most}."
         )
+    if profile.leave_out >= profile.eta:
+        raise InputError(
+            f"profile {name}: leave_out is {profile.leave_out}, choose at most {profile.eta - 1}."
+        )
+    for dataset in profile.trial.datasets:
+        check_name(dataset, datasets, "data set of the trials")
     if profile.pretrained and profile.cnn_width != 1:
         raise InputError(f"profile {name}: pretrained weights need cnn_width 1, got {profile.cnn_width}.")
     return profile

@@ -14,6 +14,8 @@ from sftgan.captions import CaptionData, load_captions
 from sftgan.classifiers import Fitted, Recipe, fit
 from sftgan.data import ImageData
 from sftgan.explain import Explained, examples
+from sftgan.gradcam import mean_activation
+from sftgan.reading import Reading
 from sftgan.training import Examples, GANRecipe, TrainedGAN, generate, train_gan
 
 
@@ -39,15 +41,19 @@ def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
     arch, size = config["cnn"]["arch"], config["size"]
     model = CLASSIFIER(config["cnn"], runtime).model.to(runtime.device)
     split = IMAGE_DATA(config["data"], runtime).chosen(**config["images"])
-    options = size, config["eta"], config["tap"], config["rounding"], last_block(model, arch)
-    shown, dead, logits = examples(model, split.batch(), *options)
+    images, reading = split.batch(), Reading(**config["reading"])
+    shown, dead, logits = examples(model, images, size, reading, last_block(model, arch))
+    layer = target_layer(model, arch)
+    activation = torch.cat(
+        [mean_activation(model, layer, part.to(runtime.device), size).cpu() for part in images.split(64)]
+    )
     masks, shortcuts = (
         None
         if part is None
         else F.interpolate(part[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0] > 0.5
         for part in (split.masks, split.shortcuts)
     )
-    return Explained(shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0))
+    return Explained(shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation)
 
 
 def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:

@@ -21,6 +21,7 @@ from sftgan.captions import CaptionData
 from sftgan.classifiers import Fitted
 from sftgan.data import ImageData, Split
 from sftgan.errors import InputError, check_name
+from sftgan.networks import KINDS
 from sftgan.profile import FIELDS, Captions, CNNRecipe, DataSource, Profile, load_profile
 from sftgan.provenance import provenance
 from sftgan.registry import REGISTRY
@@ -35,7 +36,7 @@ from sftgan.stages import (
     MAPS,
     Explained,
 )
-from sftgan.training import GANRecipe, TrainedGAN
+from sftgan.training import TrainedGAN
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # timm imports tqdm.auto; no bar is wanted
 
@@ -66,6 +67,7 @@ class Study:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise InputError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
         self.seed = seed
+        self.selection = {"strategy": strategy, "dataset": dataset, "arch": arch}
         p = self.profile
         self.of_strategy = {"similar": tuple(p.similar), "dissimilar": tuple(p.dissimilar)}
         both = STRATEGIES if strategy is None else [check_name(strategy, STRATEGIES, "strategy")]
@@ -78,7 +80,7 @@ class Study:
         self.runtime.pin()
         self._gans: dict[tuple[str, str], TrainedGAN] = {}
         self._data_configs: dict[tuple[str, str | None], Config] = {}
-        self._names: dict[tuple[str, str, str | None], tuple[str, ...]] = {}  # of the classes, by source
+        self._names: dict[tuple[str, str, str | None], tuple[str, ...]] = {}  # of the classes
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any], *own: str) -> "Study":
@@ -104,6 +106,20 @@ class Study:
         for name in given:
             check_name(name, [*known, *FIELDS], "parameter")
         return cls(**{n: v for n, v in given.items() if n not in own})
+
+    def trial(self, **switches: Any) -> "Study":
+        """A study of the profile's trial size, with some fields changed: so are single choices tried."""
+        own, p, chosen = self.profile.trial, self.profile, {}
+        for strategy, names in self.of_strategy.items():
+            if some := [name for name in names if name in own.datasets]:
+                chosen[strategy] = {name: getattr(p, strategy)[name] for name in some}
+        sizes = own.model_dump(exclude={"datasets"})
+        return Study(p.name, self.seed, **self.overrides | chosen | sizes | switches)
+
+    def replicates(self) -> list["Study"]:
+        """This study and those of the next seeds, as many as the profile's `seeds`."""
+        others = range(self.seed + 1, self.seed + self.profile.seeds)
+        return [self, *(Study(self.profile.name, s, **self.selection, **self.overrides) for s in others)]
 
     def strategy(self, dataset: str) -> str:
         """The strategy whose GANs are trained on a data set."""
@@ -159,7 +175,7 @@ class Study:
         """The images behind `explained`, in the same order, at the CNN's size."""
         return self.image_data(dataset, arch).chosen(**self._images_config(dataset, arch, part))
 
-    def gans(self, strategy: str, kinds: Sequence[str] = ("lsft", "gsft")) -> dict[str, TrainedGAN]:
+    def gans(self, strategy: str, kinds: Sequence[str] = KINDS) -> dict[str, TrainedGAN]:
         """The GANs trained on all pairs of a strategy."""
         check_name(strategy, STRATEGIES, "strategy")
         missing = [kind for kind in kinds if (strategy, kind) not in self._gans]
@@ -178,7 +194,10 @@ class Study:
             self.prepare(self.strategy(dataset))
         return GAN(config, self.runtime)
 
-    def case(self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None) -> Config:
+    def case(
+        self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None,
+        kinds: Sequence[str] = KINDS,
+    ) -> Config:  # fmt: skip
         """What decides the maps of one pair: its test and training examples, and the GANs of a strategy.
 
         strategy: None for the data set's own.
@@ -188,19 +207,20 @@ class Study:
             "title": f"{arch} on {dataset}, {strategy} strategy",
             "test": self._explained_config(dataset, arch, "test", cnn_of),
             "train": self._explained_config(dataset, arch, "train", cnn_of),
-            "gans": self.gan_configs(strategy),
+            "gans": self.gan_configs(strategy, kinds),
         }
 
-    def gan_configs(self, strategy: str) -> dict[str, Config]:
-        """What decides LSFT and GSFT of a strategy, which are trained now if need be."""
-        self.gans(strategy)
-        return {kind: self._gan_config(kind, self.of_strategy[strategy]) for kind in ("lsft", "gsft")}
+    def gan_configs(self, strategy: str, kinds: Sequence[str] = KINDS) -> dict[str, Config]:
+        """What decides the GANs of a strategy, which are trained now if need be."""
+        self.gans(strategy, kinds)
+        return {kind: self._gan_config(kind, self.of_strategy[strategy]) for kind in kinds}
 
     def maps(
-        self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None
-    ) -> dict[str, Tensor]:
+        self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None,
+        kinds: Sequence[str] = KINDS,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """Maps (n, H, W) in [0, 1] of `experiments.METHODS`, for the pair's test examples; see `case`."""
-        return MAPS(self.case(dataset, arch, strategy, cnn_of), self.runtime)
+        return MAPS(self.case(dataset, arch, strategy, cnn_of, kinds), self.runtime)
 
     def compared(
         self, dataset: str, arch: str, index: Sequence[int], methods: Sequence[str], cnn_of: str | None = None
@@ -249,7 +269,7 @@ class Study:
 
     def files(self) -> list[str | None]:
         """Digests of the files that the data sets of the profile are read from; None where there are none."""
-        return [_fingerprint(name, source) for name, source in self._sources().items()]
+        return [source.fingerprint(name) for name, source in self._sources().items()]
 
     def _sources(self) -> dict[str, DataSource | Captions]:
         p = self.profile
@@ -318,7 +338,7 @@ class Study:
             size = getattr(source, "size", None) or self.profile.size
             chosen = source.model_dump(include=set(DataSource.model_fields))
             load = {"name": dataset, "size": size, "seed": self.seed, **chosen}
-            config = {"title": dataset, "load": load, "files": _fingerprint(dataset, source)}
+            config = {"title": dataset, "load": load, "files": source.fingerprint(dataset)}
             self._data_configs[dataset, arch] = config
         return self._data_configs[dataset, arch]
 
@@ -327,7 +347,7 @@ class Study:
         own = self.profile.captions
         load = own.model_dump(include={"source", "folder", "train", "test"})
         load |= {"size": self.profile.size, "seed": self.seed}
-        return {"title": "captions", "load": load, "files": _fingerprint("coco", own)}
+        return {"title": "captions", "load": load, "files": own.fingerprint("coco")}
 
     def _cnn_config(self, dataset: str, arch: str) -> Config:
         p = self.profile
@@ -350,7 +370,8 @@ class Study:
         seen, held_out = self.classes(dataset, arch)
         n = {"train": p.gan_train, "test": p.gan_test, "watched": min(p.gan_watched, p.gan_test)}[part]
         training = part == "train"
-        return {"train": training, "classes": seen if training else held_out, "n": n, "seed": self.seed}
+        trained_on = sorted(seen + held_out) if p.gan_split == "rows" else seen
+        return {"train": training, "classes": trained_on if training else held_out, "n": n, "seed": self.seed}
 
     def _explained_config(self, dataset: str, arch: str, part: str, cnn_of: str | None = None) -> Config:
         p = self.profile
@@ -360,41 +381,15 @@ class Study:
             "data": self._data_config(dataset, arch),
             "images": self._images_config(dataset, arch, part),
             "size": p.gan_size,
-            "tap": p.tap,
-            "eta": p.eta,
-            "rounding": p.rounding,
+            "reading": asdict(p.reading()),
         }
 
     def _gan_config(self, kind: str, datasets: Sequence[str]) -> Config:
-        p = self.profile
-        recipe = GANRecipe(
-            kind,
-            p.eta,
-            p.gan_width,
-            p.gan_epochs,
-            p.gan_batch,
-            p.gan_lr,
-            p.reconstruction,
-            p.reconstruction_weight,
-        )
         watched = self.all_pairs(self.of_strategy[self.strategy(datasets[0])])
         return {
             "title": f"{kind} on {', '.join(datasets)}",
             "train": [self._explained_config(*pair, "train") for pair in self.all_pairs(datasets)],
             "watched": [self._explained_config(*pair, "watched") for pair in watched],
-            "recipe": asdict(recipe),
+            "recipe": asdict(self.profile.gan_recipe(kind)),
             "seed": self.seed,
         }
-
-
-def _fingerprint(dataset: str, source: DataSource | Captions) -> str | None:
-    """Digest of the names, sizes and times of the files of a data folder: other files, other results.
-
-    Of torchvision's data sets, which do not change, the folder counts.
-    """
-    root = os.environ.get("SFTGAN_DATA")
-    if source.source == "torchvision":
-        return root
-    if source.source != "folder" or not root:
-        return None
-    return data.fingerprint(Path(root, source.folder or dataset))

@@ -8,7 +8,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from sftgan.errors import InputError, check_name
-from sftgan.metrics import statistic_ci
+from sftgan.metrics import resampled, statistic_ci
 from sftgan.paper import verdict
 
 
@@ -18,7 +18,8 @@ def means(
     """One row for each group: n, mean, and the 95 % bootstrap interval (low, high) of the mean over its n images.
 
     Rows of one `image` of one `dataset`, such as those of several CNNs, are drawn together, images within their
-    data set.
+    data set. With several in a column `seed`, seeds are drawn first, and n counts the images of each (see
+    `metrics.resampled`).
     `statistic` of one or more columns, such as `metrics.average_drop` of E and O, may stand for the mean.
     Groups keep their order of appearance.
     """
@@ -27,7 +28,8 @@ def means(
     for key, group in frame.groupby(list(by), sort=False):
         arrays = [group[column].to_numpy(dtype=float) for column in columns]
         units = _images(group)
-        low, high = statistic_ci(statistic, *arrays, units=units, strata=group.get("dataset"))
+        drawn = {"units": units, "strata": group.get("dataset"), "seeds": group.get("seed")}
+        low, high = statistic_ci(statistic, *arrays, **drawn)
         rows.append([*key, len(np.unique(units)), float(statistic(*arrays, axis=-1)), low, high])
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "low", "high"])
 
@@ -43,36 +45,78 @@ def differences(
     """`first` minus each of the other methods, over the same images: difference, 95 % interval, verdict.
 
     The verdict judges the claim that `first` is larger. `by` makes groups, in order of appearance. `value`,
-    `statistic` and n are those of `means`.
+    `statistic` and n are those of `means`. p is two-sided, of the same resamples as the interval: see `holm`. The
+    effect size is Cohen's d_z: the mean of the images' differences over their standard deviation; NaN if that is 0,
+    and for any other statistic than the mean.
     """
     if frame.empty:
         raise InputError("there is nothing to compare: no image is left.")
     for method in (first, *others):
         check_name(method, frame["method"].unique(), "method")
     columns = [value] if isinstance(value, str) else list(value)
-    index = ["dataset", "arch", "image"]
     rows = []
     for key, group in frame.groupby(list(by), sort=False) if by else [((), frame)]:
-        wide = group.pivot(index=index, columns="method", values=columns)
-        units = _images(wide.index.to_frame())
+        wide = group.pivot(index=with_seed(frame, _INDEX), columns="method", values=columns)
+        about = wide.index.to_frame()
+        units = _images(about)
+        drawn = {"units": units, "strata": about["dataset"], "seeds": about.get("seed")}
         for other in others:
             arrays = [
                 wide[column][method].to_numpy(dtype=float) for method in (first, other) for column in columns
             ]
-            strata = wide.index.get_level_values("dataset")
-            low, high = statistic_ci(_minus(statistic), *arrays, units=units, strata=strata)
+            low, high, p = resampled(_minus(statistic), *arrays, **drawn)
             difference = float(_minus(statistic)(*arrays, axis=-1))
-            n = len(np.unique(units))
-            rows.append([*key, f"{first} − {other}", n, difference, low, high, verdict(low, high)])
-    return pd.DataFrame(rows, columns=[*by, "comparison", "n", "difference", "low", "high", "verdict"])
+            size = _effect_size(arrays[0] - arrays[1], units) if statistic is np.mean else np.nan
+            row = [f"{first} − {other}", len(np.unique(units)), difference, low, high, p, size]
+            rows.append([*key, *row, verdict(low, high)])
+    names = ["comparison", "n", "difference", "low", "high", "p", "effect size", "verdict"]
+    return pd.DataFrame(rows, columns=[*by, *names])
+
+
+_INDEX = ["dataset", "arch", "image"]
+
+
+def with_seed(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """The columns `names`, and before them `seed` where the frame has it: what tells rows apart over seeds too."""
+    return ["seed", *names] if "seed" in frame else list(names)
 
 
 def _images(frame: pd.DataFrame) -> np.ndarray:
     """A number for each row, the same for rows about the same image; without a column `image` each row is one."""
-    keys = [key for key in ("dataset", "image") if key in frame]
+    keys = [key for key in ("seed", "dataset", "image") if key in frame]
     if "image" not in keys:
         return np.arange(len(frame))
     return frame.reset_index(drop=True).groupby(keys, sort=False).ngroup().to_numpy()
+
+
+def _effect_size(differences: np.ndarray, units: np.ndarray) -> float:
+    """Cohen's d_z of paired differences, each image's rows averaged first."""
+    images = pd.Series(differences).groupby(units).mean()
+    deviation = images.std()
+    rounding = 1e-12 * images.abs().max()
+    return float(images.mean() / deviation) if deviation > rounding else float("nan")
+
+
+def holm(table: pd.DataFrame) -> pd.DataFrame:
+    """`differences` of many pairs with "p (Holm)", the p-value among all of the table's rows that have one.
+
+    A verdict stands only if it is below 0.05: where the interval excludes zero and it is not, the verdict becomes
+    "depends" ("undecided" in `claims.against_best_control`). As p is at least 1 / 2000, a table can tell of fewer than
+    100 pairs.
+    """
+    try:
+        from statsmodels.stats.multitest import multipletests
+    except ImportError as error:
+        raise InputError("Holm's correction needs a package: run `pip install statsmodels`.") from error
+    check_name("p", table.columns, "column")
+    tested = table["p"].notna()
+    adjusted = pd.Series(np.nan, table.index)
+    if tested.any():
+        adjusted[tested] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    chance = ((table["low"] > 0) | (table["high"] < 0)) & ~(adjusted < 0.05)
+    words = {"verdict": "depends", "better than every control": "undecided"}
+    turned = {name: table[name].mask(chance, word) for name, word in words.items() if name in table}
+    return table.assign(**{"p (Holm)": adjusted}, **turned)
 
 
 def _minus(statistic: Callable) -> Callable:
@@ -91,7 +135,7 @@ def margins(frame: pd.DataFrame, value: str, against: str) -> pd.Series:
     The mean is wins minus losses in per cent of the images; clipped at 0 it is wins, and ties count for nobody.
     """
     check_name(against, frame["method"].unique(), "method")
-    index = ["dataset", "arch", "image"]
+    index = with_seed(frame, _INDEX)
     other = frame[frame["method"] == against].set_index(index)[value]
     aligned = other.reindex(pd.MultiIndex.from_frame(frame[index])).to_numpy()
     return pd.Series(100.0 * np.sign(frame[value].to_numpy() - aligned), frame.index)
@@ -99,7 +143,8 @@ def margins(frame: pd.DataFrame, value: str, against: str) -> pd.Series:
 
 def left_out(frame: pd.DataFrame, kept: pd.DataFrame) -> str:
     """How many images of a frame are not in the part of it that is kept, in words: "3 of 96 images"."""
-    n, m = (len(part[["dataset", "image"]].drop_duplicates()) for part in (frame, kept))
+    keys = with_seed(frame, ["dataset", "image"])
+    n, m = (len(part[keys].drop_duplicates()) for part in (frame, kept))
     return f"{n - m} of {n} images"
 
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from sftgan.checkpoint import load_checkpoint, save_checkpoint
 from sftgan.errors import InputError, check_name
-from sftgan.networks import Discriminator, Generator
+from sftgan.networks import ConcatGenerator, Discriminator, Generator, concat_width
+from sftgan.reading import from_jet, to_jet
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class GANRecipe:
 
     The paper names mean squared error and binary cross entropy; the weight, and the learning rate of 2e-4, are
     those of the released code and of pix2pix.
+
+    output: the generator draws "scalar" maps or "jet" pictures of them. adversarial: "bce" on logits; "softmax" is
+    the released code's softmax over one unit read literally, which has no gradient; "off" trains no discriminator.
+    discriminator_period: it is updated at every such step, from the first on. discriminator_input: in "released" the
+    generator's step shows it the target, not the image, beside the generated map. layers: of generator and
+    discriminator. modulation: "concatenation" is `ConcatGenerator` in the place of SFT.
     """
 
     kind: str = "lsft"
@@ -58,6 +65,27 @@ class GANRecipe:
     lr: float = 2e-4
     reconstruction: str = "mse"
     weight: float = 100.0
+    output: str = "scalar"
+    adversarial: str = "bce"
+    discriminator_period: int = 1
+    discriminator_input: str = "pair"
+    layers: str = "paper"
+    modulation: str = "sft"
+
+    def __post_init__(self):
+        for name, values in CHOICES.items():
+            check_name(getattr(self, name), values, name)
+
+
+CHOICES = {
+    "reconstruction": ("mse", "mae"),
+    "output": ("scalar", "jet"),
+    "adversarial": ("bce", "softmax", "off"),
+    "discriminator_input": ("pair", "released"),
+    "layers": ("paper", "released"),
+    "modulation": ("sft", "concatenation"),
+}
+"""The values that names in a recipe may take, the paper's first."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +111,7 @@ def train_gan(
     checkpoint: Path | None = None,
     accelerator: str = "cpu",
 ) -> TrainedGAN:
-    """Train generator and discriminator; every step updates both.
+    """Train generator and discriminator; every step updates both, or as the recipe says.
 
     The `watched` examples, of held-out classes, show the progress; they choose nothing.
 
@@ -91,11 +119,10 @@ def train_gan(
     the same weights, on a CPU bit for bit. `accelerator` is Lightning Fabric's, "cpu" or "cuda"; bfloat16 is used on
     CUDA devices that have it. Raises InputError when a loss is not finite.
     """
-    check_name(recipe.reconstruction, ["mse", "mae"], "reconstruction loss")
     fabric = Fabric(accelerator=accelerator, devices=1, precision=_precision(accelerator))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        nets = [Generator(recipe.kind, recipe.eta, recipe.width), Discriminator(recipe.width)]
+        nets = _nets(recipe, train.images.shape[-1])
     (generator, g_optimiser), (discriminator, d_optimiser) = (
         fabric.setup(net, torch.optim.Adam(net.parameters(), recipe.lr, betas=(0.5, 0.999))) for net in nets
     )
@@ -114,7 +141,10 @@ def train_gan(
             step = {"step": len(losses) + 1, "epoch": epoch + 1}
             batch = train.subset(index)
             losses.append(
-                step | _step(fabric, generator, discriminator, g_optimiser, d_optimiser, batch, recipe)
+                step
+                | _step(
+                    fabric, generator, discriminator, g_optimiser, d_optimiser, batch, step["step"], recipe
+                )
             )
         previews.append(_preview(generator, watched, recipe))
         weights = {name: part.state_dict() for name, part in state.items()}
@@ -130,9 +160,23 @@ def generate(generator: nn.Module, examples: Examples, batch: int = 128) -> Tens
     device = next(generator.parameters()).device
     generator.eval()
     return torch.cat([
-        generator(images.to(device), conditions.to(device)).float().cpu()
+        scalar(generator(images.to(device), conditions.to(device))).float().cpu()
         for images, conditions in zip(examples.images.split(batch), examples.conditions.split(batch), strict=True)
     ])  # fmt: skip
+
+
+def scalar(drawn: Tensor) -> Tensor:
+    """Maps (n, H, W) of what a generator draws: of JET pictures (n, 3, H, W) the values that they show."""
+    return from_jet(drawn) if drawn.ndim == 4 else drawn
+
+
+def _nets(recipe: GANRecipe, size: int) -> list[nn.Module]:
+    channels = 3 if recipe.output == "jet" else 1
+    if recipe.modulation == "concatenation":
+        generator: nn.Module = ConcatGenerator(recipe.eta, concat_width(recipe.width), channels)
+    else:
+        generator = Generator(recipe.kind, recipe.eta, recipe.width, recipe.layers, channels)
+    return [generator, Discriminator(recipe.width, recipe.layers, size, channels)]
 
 
 def _step(
@@ -142,21 +186,29 @@ def _step(
     g_optimiser: torch.optim.Optimizer,
     d_optimiser: torch.optim.Optimizer,
     batch: Examples,
+    step: int,
     recipe: GANRecipe,
 ) -> dict[str, float]:
-    """One update of the discriminator, then one of the generator; returns their losses."""
+    """One update of the discriminator, where it is due, then one of the generator; returns their losses."""
     images, conditions, targets = fabric.to_device((batch.images, batch.conditions, batch.targets))
+    real = to_jet(targets) if recipe.output == "jet" else targets
     generator.train()
     fake = generator(images, conditions)
 
-    on_real, on_fake = discriminator(images, targets), discriminator(images, fake.detach())
-    d_loss = (_bce(on_real, real=True) + _bce(on_fake, real=False)) / 2
-    d_optimiser.zero_grad()
-    fabric.backward(d_loss)
-    d_optimiser.step()
+    def judged(beside: Tensor, maps: Tensor, is_real: bool) -> Tensor:
+        maps = _as_picture(maps) if recipe.layers == "released" else maps
+        return _bce(discriminator(beside, maps), is_real, recipe.adversarial)
 
-    adversarial = _bce(discriminator(images, fake), real=True)
-    reconstruction = (F.mse_loss if recipe.reconstruction == "mse" else F.l1_loss)(fake, targets)
+    d_loss = adversarial = fake.new_zeros(())
+    if recipe.adversarial != "off":
+        d_loss = (judged(images, real, True) + judged(images, fake.detach(), False)) / 2
+        if (step - 1) % recipe.discriminator_period == 0:
+            d_optimiser.zero_grad()
+            fabric.backward(d_loss)
+            d_optimiser.step()
+        beside = images if recipe.discriminator_input == "pair" else _as_picture(real)
+        adversarial = judged(beside, fake, True)
+    reconstruction = (F.mse_loss if recipe.reconstruction == "mse" else F.l1_loss)(fake, real)
     g_optimiser.zero_grad()
     fabric.backward(adversarial + recipe.weight * reconstruction)
     g_optimiser.step()
@@ -172,6 +224,10 @@ def _step(
     return values
 
 
+def _as_picture(maps: Tensor) -> Tensor:
+    return maps if maps.ndim == 4 else maps[:, None].expand(-1, 3, -1, -1)
+
+
 def _diverged(what: str, recipe: GANRecipe) -> InputError:
     return InputError(
         f"{what}: lower the learning rate (now {recipe.lr:g}) or the weight of the reconstruction loss "
@@ -179,7 +235,10 @@ def _diverged(what: str, recipe: GANRecipe) -> InputError:
     )
 
 
-def _bce(logits: Tensor, real: bool) -> Tensor:
+def _bce(logits: Tensor, real: bool, head: str) -> Tensor:
+    if head == "softmax":  # over one unit: always 1
+        probability = logits[:, None].softmax(1)[:, 0]
+        return F.binary_cross_entropy(probability, torch.full_like(probability, float(real)))
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 

@@ -1,5 +1,6 @@
 """Maps of the words of captions: Grad-CAM and the SFT-GANs on a captioning model (paper, section 4.3.7, Fig. 11)."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sftgan.cache import Config, Runtime, Stage
 from sftgan.captions import ROLES, Caption, CaptionSplit, roles
 from sftgan.errors import InputError
 from sftgan.metrics import foreground_share
+from sftgan.reading import Reading
 from sftgan.stages import CAPTION_DATA, CAPTIONER, GAN
 from sftgan.study import Study
 from sftgan.training import Examples, generate
@@ -80,7 +82,7 @@ def _config(study: Study, image: int) -> Config:
         "captioner": study.captioner_config(),
         "image": image,
         "gans": study.gan_configs("dissimilar"),
-        "explain": {name: getattr(study.profile, name) for name in ("eta", "tap", "rounding")},
+        "reading": asdict(study.profile.reading()),
         "size": study.profile.gan_size,
     }
 
@@ -91,7 +93,7 @@ def _words(config: Config, runtime: Runtime, checkpoint: Path) -> tuple[Caption,
     image = CAPTION_DATA(captioner["data"], runtime).test.batch([config["image"]])
     (caption,) = captioning.describe(model, image)
     conditions, last = captioning.word_cams(
-        model, image[0].to(runtime.device), caption, config["size"], **config["explain"]
+        model, image[0].to(runtime.device), caption, config["size"], Reading(**config["reading"])
     )
     picture = F.interpolate(image, size, mode="bilinear", antialias=True).expand(len(caption), -1, -1, -1)
     last = last.cpu()

@@ -12,6 +12,7 @@ from sftgan.architectures import Normalised, build
 from sftgan.captioning import PAD, START, bleu, build_captioner, describe, fit_captioner, word_cams
 from sftgan.captions import ROLES, CaptionData, CaptionSplit, load_captions, roles, words_of
 from sftgan.errors import InputError
+from sftgan.reading import Reading
 
 
 def few(n=8):
@@ -138,7 +139,7 @@ def test_words_that_were_never_seen_are_unknown(data):
 def test_each_word_has_the_conditions_of_its_own_logit(data, fitted):
     image = data.test.batch([0])
     caption = ("a", "red", "disc")
-    conditions, last = word_cams(fitted, image[0], caption, size=16, eta=5)
+    conditions, last = word_cams(fitted, image[0], caption, size=16, reading=Reading(5))
     assert conditions.shape == (3, 5, 16, 16) and last.shape == (3, 16, 16)
 
     class ThirdWord(torch.nn.Module):
@@ -160,7 +161,7 @@ def test_each_word_has_the_conditions_of_its_own_logit(data, fitted):
 def test_the_last_map_of_a_branched_encoder_is_that_of_its_features(data):
     model = model_for(data, arch="inception_v3")
     image = data.test.batch([0])
-    conditions, last = word_cams(model, image[0], ("a", "red"), size=16, eta=5)
+    conditions, last = word_cams(model, image[0], ("a", "red"), size=16, reading=Reading(5))
     with torch.enable_grad():
         features = model.eval().encoder(image).detach().requires_grad_()
         places = model.project(features.flatten(2).transpose(1, 2))
@@ -173,7 +174,9 @@ def test_the_last_map_of_a_branched_encoder_is_that_of_its_features(data):
     assert conditions.shape == (2, 5, 16, 16) and cam.max() > cam.min()
     torch.testing.assert_close(last[1], (cam - cam.min()) / (cam.max() - cam.min()))
     model.branched = False
-    assert not torch.allclose(word_cams(model, image[0], ("a", "red"), size=16, eta=5)[1][1], last[1])
+    assert not torch.allclose(
+        word_cams(model, image[0], ("a", "red"), size=16, reading=Reading(5))[1][1], last[1]
+    )
 
 
 # Words

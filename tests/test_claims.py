@@ -70,7 +70,7 @@ def test_judged_claims_are_shown_with_intervals_as_text():
     judged = claims.judge(frame, orderings)
     table = claims.shown(judged, digits=1)
     assert table.columns.tolist() == [
-        "claim", "where", "data here", "comparison", "images", "difference", "interval", "verdict",
+        "claim", "where", "data here", "comparison", "images", "difference", "interval", "effect size", "verdict",
     ]  # fmt: skip
     low, high = judged.loc[0, ["low", "high"]]
     assert table.loc[0, "interval"] == f"[{low:.1f},\xa0{high:.1f}]" and table.loc[0, "images"] == 40

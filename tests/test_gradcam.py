@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sftgan import InputError, Normalised, build, layer_cams
-from sftgan.gradcam import block_cam, minmax
+from sftgan.gradcam import block_cam, mean_activation, minmax
 
 
 def strong(category):
@@ -427,3 +427,33 @@ def test_logits_without_a_gradient_are_said_in_a_sentence():
     model = Detached(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(InputError, match="the logits have no gradient"):
         layer_cams(model, torch.rand(2, 3, 8, 8))
+
+
+def _one_conv():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 5))
+    torch.manual_seed(0)
+    for module in (net[0], net[3]):
+        module.reset_parameters()
+    return net.double().eval(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+
+
+def test_guided_gradients_are_positive_at_positive_activations():
+    """By hand, on a net whose gradient is its last weights."""
+    net, images = _one_conv()
+    activation = net[1](net[0](images)).detach()
+    gradient = net[3].weight[2].view(4, 8, 8).expand(2, -1, -1, -1)
+    kept = gradient.clamp_min(0) * (activation > 0)
+    expected = minmax((kept.mean((2, 3), keepdim=True) * activation).sum(1))[0]
+    maps = layer_cams(net, images, 2, gradients="guided").maps[:, 0]
+    assert torch.allclose(maps, expected) and not torch.allclose(maps, layer_cams(net, images, 2).maps[:, 0])
+    with pytest.raises(InputError, match="unknown kind of gradients 'guide': did you mean 'guided'"):
+        layer_cams(net, images, gradients="guide")
+
+
+def test_the_mean_activation_knows_no_class():
+    net, images = _one_conv()
+    expected = minmax(net[1](net[0](images)).mean(1))[0].detach()
+    assert torch.allclose(mean_activation(net, net[1], images), expected)
+    assert mean_activation(net, net[1], images, size=5).shape == (2, 5, 5)
+    net[3].reset_parameters()
+    assert torch.allclose(mean_activation(net, net[1], images), expected)

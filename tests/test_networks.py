@@ -7,13 +7,15 @@ from torch.nn import functional as F
 
 from sftgan.errors import InputError
 from sftgan.networks import (
-    KINDS,
+    ConcatGenerator,
     ConditionNetwork,
     Discriminator,
     Generator,
+    KINDS,
     ResidualBlock,
     SFTBlock,
     SFTLayer,
+    concat_width,
     conv_chain,
     count_parameters,
     flops,
@@ -353,3 +355,28 @@ IMAGES, CONDITIONS = torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 16, 16)
 def test_unusable_input_is_refused_in_one_sentence(call, sentence):
     with pytest.raises(InputError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("width", [4, 8, 16])
+def test_the_plain_net_has_as_many_parameters_as_lsft(width):
+    plain, lsft = ConcatGenerator(8, concat_width(width)), Generator("lsft", 8, width)
+    assert count_parameters(plain) == pytest.approx(count_parameters(lsft), rel=0.1)
+
+
+@pytest.mark.parametrize("eta", [0, 3])
+def test_the_plain_net_sees_image_and_conditions(eta):
+    net = ConcatGenerator(eta, 6).eval()
+    images, conditions = torch.rand(2, 3, 16, 16), torch.rand(2, eta, 8, 8)
+    maps = net(images, conditions)
+    assert maps.shape == (2, 16, 16) and 0 < maps.min() < maps.max() < 1
+    assert not torch.equal(maps, net(images.flip(3), conditions))
+    assert torch.equal(maps, net(images, conditions.flip(3))) == (eta == 0)
+    with pytest.raises(InputError, match="compute them with eta"):
+        net(images, torch.rand(2, 5, 8, 8))
+
+
+def test_a_generator_of_pictures_has_three_channels():
+    images, conditions = torch.rand(2, 3, 16, 16), torch.rand(2, 4, 16, 16)
+    pictures = Generator("gsft", 4, 4, channels=3)(images, conditions)
+    assert pictures.shape == (2, 3, 16, 16) and 0 < pictures.min() < pictures.max() < 1
+    assert Discriminator(4, channels=3)(images, pictures).shape == (2,)

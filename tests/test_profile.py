@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from sftgan.architectures import ARCHITECTURES
 from sftgan.errors import InputError
-from sftgan.profile import CNNRecipe, DataSource, Profile, load_profile
+from sftgan.profile import RELEASED, SWITCHES, CNNRecipe, DataSource, Profile, load_profile
+from sftgan.reading import Reading
+from sftgan.training import GANRecipe
 
 NAMES = ("smoke", "cpu", "paper")
 SELF_EXPLAINING = {"name", "source", "gan_epochs", "gan_batch"}
@@ -146,7 +148,7 @@ def test_a_profile_without_data_sets_or_nets_is_refused(field):
 def test_eta_is_at_most_the_smallest_number_of_convolutions():
     assert load_profile("smoke", eta=13).eta == 13
     with pytest.raises(
-        InputError, match="eta is 14, but vgg16 has 13 convolutions: choose at most 13"
+        InputError, match="eta is 14, but vgg16 has 13 convolutions to average: choose at most 13"
     ) as excinfo:
         load_profile("smoke", eta=14)
     sentence(excinfo)
@@ -214,3 +216,34 @@ def test_an_extra_pair_that_is_there_already_is_refused():
     other = pair | {"arch": "vgg19"}
     with pytest.raises(InputError, match="field extra: animals10 with vgg19 is there already"):
         load_profile("smoke", extra=[other, other])
+
+
+def test_the_released_variant_flips_every_switch():
+    paper, released = load_profile("smoke"), load_profile("smoke", variant="released")
+    for name, (of_paper, of_code) in SWITCHES.items():
+        assert getattr(paper, name) == of_paper != of_code == getattr(released, name)
+    assert load_profile("smoke", variant="released", target="last").target == "last"
+    assert released.reading().minmax_conditions and released.gan_recipe("gsft").layers == "released"
+    assert set(RELEASED) <= set(Profile.model_fields)
+
+
+def test_the_papers_reading_and_recipe_are_the_defaults():
+    profile = load_profile("smoke")
+    assert profile.reading() == Reading()
+    recipe = profile.gan_recipe("lsft")
+    assert recipe == GANRecipe("lsft", width=recipe.width, epochs=recipe.epochs, lr=recipe.lr)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"target": "middle"}, "field target: Input should be 'last' or 'first', got 'middle'"),
+        ({"leave_out": 8}, "leave_out is 8, choose at most 7"),
+        ({"eta": 13, "exclude_target": True}, "vgg16 has 12 convolutions to average: choose at most 12"),
+        ({"trial": {"datasets": ["mnits"], "gan_train": 1, "gan_test": 1, "gan_epochs": 1}},
+         "unknown data set of the trials 'mnits': did you mean 'mnist'"),
+    ],
+)  # fmt: skip
+def test_switches_that_do_not_fit_are_refused(overrides, message):
+    with pytest.raises(InputError, match=message):
+        load_profile("smoke", **overrides)

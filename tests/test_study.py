@@ -443,3 +443,35 @@ def test_the_first_cell_can_be_run_again_in_a_live_notebook():
 
 def test_imported_constants_are_no_parameters():
     assert Study.from_notebook({"profile": "smoke", "seed": 0, "METHODS": ("LSFT",)}).seed == 0
+
+
+def test_a_trial_is_small_and_changes_one_choice():
+    study = micro(seed=3)
+    trial = study.trial(exclude_target=True)
+    own = study.profile.trial
+    assert trial.seed == 3 and trial.of_strategy["similar"] == own.datasets == ("mnist",)
+    changed = {name for name in trial.overrides if getattr(trial.profile, name) != getattr(study.profile, name)}
+    assert changed == {"similar", "gan_train", "gan_test", "gan_epochs", "exclude_target"}
+    assert trial.profile.gan_epochs == own.gan_epochs
+
+
+def test_replicates_differ_in_their_seed_only():
+    studies = micro(seed=2, dataset="mnist", seeds=3).replicates()
+    assert [s.seed for s in studies] == [2, 3, 4]
+    assert all(s.profile == studies[0].profile and s.pairs() == studies[0].pairs() for s in studies)
+    assert len(micro().replicates()) == 1
+
+
+def test_only_the_kinds_that_are_asked_for_are_trained(study):
+    trial = study.trial(gan_train=4, gan_test=2, gan_epochs=1)
+    maps = trial.maps("mnist", "vgg16", kinds=["lsft"])
+    assert "LSFT" in maps and "GSFT" not in maps
+    assert len([line for line in log() if line == "_gan gsft on mnist"]) == 0
+
+
+def test_split_by_rows_holds_no_class_out(study):
+    seen, held_out = study.classes("mnist")
+    by_rows = Study("smoke", 0, **MICRO | {"gan_split": "rows", "gan_train": 60})
+    labels = set(by_rows.chosen("mnist", "vgg16", "train").labels.tolist())
+    assert labels & set(held_out) and labels & set(seen)
+    assert set(study.chosen("mnist", "vgg16", "train").labels.tolist()) <= set(seen)

@@ -148,7 +148,7 @@ def test_weights_that_the_last_step_makes_infinite_are_said_in_the_same_sentence
 
 
 def test_unknown_reconstruction_and_generator():
-    with pytest.raises(InputError, match="unknown reconstruction loss 'msa': did you mean"):
+    with pytest.raises(InputError, match="unknown reconstruction 'msa': did you mean"):
         train(small(reconstruction="msa"))
     with pytest.raises(InputError, match="unknown generator 'lstf': did you mean 'lsft'"):
         train(small(kind="lstf"))
@@ -242,3 +242,38 @@ def test_a_full_disk_loses_nothing(tmp_path, trained):
     assert (tmp_path / "files.txt").read_text().split() == ["gan.pt", "said.txt"], "a .part file is left"
     assert (tmp_path / "epochs.txt").read_text() == "1", "the checkpoint of the first epoch is lost"
     assert_same(resumed, trained)
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"output": "jet"}, {"adversarial": "softmax"}, {"adversarial": "off"}, {"discriminator_period": 3},
+        {"discriminator_input": "released"}, {"layers": "released"}, {"modulation": "concatenation"},
+        {"output": "jet", "layers": "released", "discriminator_input": "released"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_switch_trains_something_else(switch):
+    plain = train_gan(examples(), examples(5, seed=1), small())
+    trained = train_gan(examples(), examples(5, seed=1), small(**switch))
+    maps = generate(trained.generator, examples(5, seed=1))
+    assert maps.shape == (5, 16, 16) and 0 <= maps.min() <= maps.max() <= 1
+    assert not torch.equal(maps, generate(plain.generator, examples(5, seed=1)))
+
+
+def test_a_softmax_over_one_unit_teaches_nothing():
+    """It differs from no adversarial loss by a constant, so generators end up the same."""
+    off, softmax = (
+        train_gan(examples(), examples(5, seed=1), small(adversarial=name)) for name in ("off", "softmax")
+    )
+    for a, b in zip(off.generator.parameters(), softmax.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert softmax.losses["adversarial"].eq(0).all()
+    assert off.losses[["discriminator", "adversarial"]].eq(0).all(axis=None)
+
+
+def test_the_discriminator_waits_for_its_period():
+    """Nothing but its first step moves it: from then on its losses differ from those of one that is always trained."""
+    every, never = (train_gan(examples(), examples(5, seed=1), small(discriminator_period=n)) for n in (1, 10**6))
+    assert every.losses["discriminator"][0] == never.losses["discriminator"][0]
+    assert every.losses["discriminator"].iloc[-1] != never.losses["discriminator"].iloc[-1]
