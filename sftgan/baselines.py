@@ -10,28 +10,78 @@ import torch
 from torch import Tensor, nn
 
 from sftgan.errors import InputError, check_name
+from sftgan.explain import Explained
 from sftgan.gradcam import evaluation_mode, minmax
 from sftgan.training import Examples
 
-CONTROLS = ("all ones", "luminance", "mean map", "last CGMA")
+CONTROLS = (
+    "all ones", "luminance", "mean map", "class mean map", "mean activation", "last CGMA", "mean of CGMAs", "linear",
+    "linear (this CNN)",
+)  # fmt: skip
 METHODS = ("Saliency", "SmoothGrad", "Grad-CAM", "Grad-CAM++", "Score-CAM")
 _SAMPLES, _NOISE = 25, 0.15  # of SmoothGrad; the noise's deviation, for images in [0, 1]
 
 
-def controls(test: Examples, train: Examples) -> dict[str, Tensor]:
-    """Control maps (n, H, W) in [0, 1] for the test examples, by name.
+def controls(test: Explained, train: Explained, pooled: Sequence[Explained] = ()) -> dict[str, Tensor]:
+    """Control maps (n, H, W) in [0, 1] for the test examples, by name: those of `CONTROLS`, in that order.
 
-    "all ones" is the whole image, "luminance" the image itself in grey, min-max scaled, "mean map" the average
-    Grad-CAM of the training examples (the same for every image), "last CGMA" the generator's last condition,
-    min-max scaled: the average over all layers.
+    "all ones" is the whole image, "luminance" the image itself in grey, min-max scaled. "mean map" is the average
+    Grad-CAM of the training examples. "class mean map" is that of the other test images of the same predicted class
+    (where there is none, the mean map): an oracle, as no method has seen a Grad-CAM of these classes. "mean activation"
+    is that of the last layer, and knows no class. "last CGMA" and "mean of CGMAs" are what the generator is given,
+    min-max scaled. "linear" and "linear (this CNN)" are `linear_map`s fitted to the training examples of all pairs,
+    `pooled`, and of this one; without `pooled` the first is left out.
     """
-    grey = torch.einsum("nchw,c->nhw", test.images, torch.tensor([0.299, 0.587, 0.114]))
-    return {
-        "all ones": torch.ones_like(test.targets),
-        "luminance": minmax(grey)[0],
-        "mean map": train.targets.mean(0).expand_as(test.targets),
-        "last CGMA": minmax(test.conditions[:, -1])[0],
+    shown, mean = test.examples, train.examples.targets.mean(0)
+    drawn = {
+        "all ones": torch.ones_like(shown.targets),
+        "luminance": luminance(shown.images),
+        "mean map": mean.expand_as(shown.targets),
+        "class mean map": _class_mean(shown.targets, test.predictions, mean),
+        "mean activation": test.activation,
+        "last CGMA": minmax(shown.conditions[:, -1])[0],
+        "mean of CGMAs": minmax(shown.conditions.mean(1))[0],
     }
+    if pooled:
+        drawn["linear"] = linear_map(linear_fit([part.examples for part in pooled]), shown)
+    return drawn | {"linear (this CNN)": linear_map(linear_fit([train.examples]), shown)}
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Images (n, 3, H, W) in grey (ITU-R BT.601), min-max scaled: (n, H, W) in [0, 1]."""
+    return minmax(torch.einsum("nchw,c->nhw", images, torch.tensor([0.299, 0.587, 0.114])))[0]
+
+
+def linear_fit(parts: Sequence[Examples]) -> Tensor:
+    """Least squares of the target on the conditions, the three colours and 1, over all pixels: float64 (channels + 4,).
+
+    The same weights serve every pixel. Of all that fit equally well these are the smallest.
+    """
+    normal = sum(x.T @ x for x in map(_regressors, parts))
+    moment = sum(_regressors(part).T @ part.targets.double().flatten() for part in parts)
+    return torch.linalg.lstsq(normal, moment[:, None], driver="gelsd").solution[:, 0]
+
+
+def linear_map(coefficients: Tensor, examples: Examples) -> Tensor:
+    """What `linear_fit`'s coefficients make of examples: maps (n, H, W), clipped to [0, 1]."""
+    maps = (_regressors(examples) @ coefficients).view(examples.targets.shape)
+    return maps.clamp(0, 1).to(examples.targets)
+
+
+def _regressors(examples: Examples) -> Tensor:
+    """float64 (n * H * W, channels + 4)"""
+    planes = torch.cat(
+        [examples.conditions, examples.images, torch.ones_like(examples.targets)[:, None]], dim=1
+    )
+    return planes.double().movedim(1, -1).flatten(0, 2)
+
+
+def _class_mean(targets: Tensor, classes: Tensor, otherwise: Tensor) -> Tensor:
+    """For each image the mean target of the others of its class; without others `otherwise`."""
+    same = (classes[:, None] == classes).to(targets).fill_diagonal_(0)
+    n = same.sum(1)[:, None, None]
+    means = torch.einsum("ij,jhw->ihw", same, targets) / n.clamp_min(1)
+    return torch.where(n > 0, means, otherwise)
 
 
 def maps(

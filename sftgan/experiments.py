@@ -1,6 +1,6 @@
 """The paper's measurements as tidy frames: one row per pair, method and image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sftgan import metrics, words
 from sftgan.architectures import last_block
-from sftgan.baselines import CONTROLS, controls
+from sftgan.baselines import CONTROLS, luminance
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.captions import roles
 from sftgan.cgma import cgma, positions
@@ -77,6 +77,11 @@ def correlations_with_last(study: Study, dataset: str) -> pd.DataFrame:
             frame = pd.DataFrame(r.numpy(), columns=range(p.eta)).melt(var_name="K", value_name="r")
             frames.append(frame.assign(arch=arch, kind=kind, layer=frame["K"].map(dict(enumerate(ends)))))
     return pd.concat(frames, ignore_index=True)
+
+
+def over_seeds(study: Study, measure: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
+    """`measure` of each of the study's `replicates`, under one another: the column seed tells them apart."""
+    return pd.concat([measure(replicate) for replicate in study.replicates()], ignore_index=True)
 
 
 def scores(study: Study, cases: Sequence[Case], threshold: float = 127) -> pd.DataFrame:
@@ -335,9 +340,10 @@ def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     for density in config["densities"]:
         noisy = salt_and_pepper(split.batch()[:n], density, config["seed"])
         shown, _, logits = examples(model, noisy, test["size"], reading, block)
-        right, known = logits.argmax(1) == split.labels[:n], controls(shown, train.examples)
+        right = logits.argmax(1) == split.labels[:n]
         drawn = {name: generate(gan, shown) for name, gan in gans.items()} | {"Grad-CAM": shown.targets}
-        drawn |= {name: known[name] for name in ("mean map", "luminance")}
+        drawn |= {"mean map": train.examples.targets.mean(0).expand_as(shown.targets)}
+        drawn |= {"luminance": luminance(shown.images)}
         for method, maps in drawn.items():
             frame = pd.DataFrame({
                 "density": density, "method": method, "image": range(len(maps)), "right": right.numpy(),

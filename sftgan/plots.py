@@ -18,7 +18,9 @@ MAP_COLOURS = "inferno"  # perceptually uniform, unlike the paper's JET: equal s
 METHOD_COLOURS = {
     "LSFT": "#0072b2", "GSFT": "#d55e00", "Grad-CAM": "#009e73",
     "Saliency": "#7f3c8d", "SmoothGrad": "#a5aa99", "Grad-CAM++": "#66a61e", "Score-CAM": "#1b7837",
-    "all ones": "#999999", "luminance": "#b8a100", "mean map": "#cc79a7", "last CGMA": "#56b4e9",
+    "all ones": "#999999", "luminance": "#b8a100", "mean map": "#cc79a7", "class mean map": "#882255",
+    "mean activation": "#999933", "last CGMA": "#56b4e9", "mean of CGMAs": "#44aa99", "linear": "#332288",
+    "linear (this CNN)": "#6699cc",
 }  # fmt: skip
 OTHER_COLOURS = ("#332288", "#882255", "#808080", "#999933", "#661100")  # of lines that are no methods
 

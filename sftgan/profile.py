@@ -274,7 +274,7 @@ def load_profile(name: str, **overrides: Any) -> Profile:
             f"profile {name}: leave_out is {profile.leave_out}, choose at most {profile.eta - 1}."
         )
     for dataset in profile.trial.datasets:
-        check_name(dataset, datasets, "data set of the trials")
+        check_name(dataset, REGISTRY, "data set of the trials")
     if profile.pretrained and profile.cnn_width != 1:
         raise InputError(f"profile {name}: pretrained weights need cnn_width 1, got {profile.cnn_width}.")
     return profile

@@ -66,12 +66,14 @@ def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:
 
 
 def _maps(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
-    test, train = (EXPLAINED(config[part], runtime).examples for part in ("test", "train"))
+    test, train = (EXPLAINED(config[part], runtime) for part in ("test", "train"))
     gans = {
         kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in config["gans"].items()
     }
-    drawn = {name: generate(generator, test) for name, generator in gans.items()}
-    return drawn | {"Grad-CAM": test.targets} | baselines.controls(test, train)
+    drawn = {name: generate(generator, test.examples) for name, generator in gans.items()}
+    trained_on = next(iter(config["gans"].values()))["train"]
+    pooled = [EXPLAINED(part, runtime) for part in trained_on]
+    return drawn | {"Grad-CAM": test.examples.targets} | baselines.controls(test, train, pooled)
 
 
 def _compared(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:

@@ -108,7 +108,10 @@ class Study:
         return cls(**{n: v for n, v in given.items() if n not in own})
 
     def trial(self, **switches: Any) -> "Study":
-        """A study of the profile's trial size, with some fields changed: so are single choices tried."""
+        """A study of the profile's trial size, with some fields changed: so are single choices tried.
+
+        Of the trial's data sets those that the study has; of a strategy that has none of them, all.
+        """
         own, p, chosen = self.profile.trial, self.profile, {}
         for strategy, names in self.of_strategy.items():
             if some := [name for name in names if name in own.datasets]:

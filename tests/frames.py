@@ -19,6 +19,22 @@ def scores(shift=0.2, n=40):
     return pd.DataFrame(rows, columns=columns)
 
 
+def seeded(shifts, n=40):
+    """`scores` of one training for each shift of B over A, on the same images."""
+    parts = [scores(shift, n).assign(seed=seed) for seed, shift in enumerate(shifts)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def beside_controls(n=50):
+    """By net, dice of methods and controls: "good" beats each control, "middling" only the worse, "ones" is best."""
+    rng, rows = np.random.default_rng(0), []
+    levels = {"good": 0.8, "middling": 0.6, "level": 0.7, "luminance": 0.5, "ones": 0.7}
+    for arch, image in itertools.product(("net", "other"), range(n)):
+        hard = rng.normal(0, 0.2)
+        rows += [[arch, m, image, level + hard + rng.normal(0, 0.02)] for m, level in levels.items()]
+    return pd.DataFrame(rows, columns=["arch", "method", "image", "dice"]).assign(dataset="d", data="D")
+
+
 def confidences(n=60):
     """Method B keeps more of the confidence than A; C is B on every second image and A on the others."""
     rng = np.random.default_rng(0)

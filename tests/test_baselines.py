@@ -6,14 +6,22 @@ from torch import nn
 
 from sftgan import baselines
 from sftgan.architectures import build, target_layer
-from sftgan.baselines import CONTROLS, controls
+from sftgan.baselines import CONTROLS, controls, linear_fit, linear_map
 from sftgan.errors import InputError
+from sftgan.explain import Explained
 from sftgan.gradcam import layer_cams
 from sftgan.training import Examples
 
 
+def explained_of(images, conditions, targets, predictions=None) -> Explained:
+    n = len(images)
+    classes = torch.zeros(n, dtype=torch.long) if predictions is None else torch.tensor(predictions)
+    shown = Examples(images, conditions, targets)
+    return Explained(shown, classes, classes, None, None, torch.zeros(3), torch.full_like(targets, 0.25))
+
+
 @pytest.fixture
-def examples():
+def pair():
     images = torch.zeros(2, 3, 2, 2)
     images[0, 0, 0, 0] = 1.0  # a red pixel: grey 0.299
     images[0, 1, 0, 1] = 1.0  # a green one: 0.587
@@ -21,32 +29,59 @@ def examples():
     conditions[0, -1] = torch.tensor([[0.2, 0.4], [0.6, 0.6]])
     conditions[:, 0] = 0.9
     conditions[0, 0, 0, 0] = 0.0  # not the last CGMA: of no influence
-    test = Examples(images, conditions, torch.full((2, 2, 2), 0.5))
     targets = torch.stack([torch.tensor([[0.0, 1.0], [0.5, 0.0]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])])
-    return test, Examples(images, conditions, targets)
+    return explained_of(images, conditions, torch.full((2, 2, 2), 0.5)), explained_of(
+        images, conditions, targets
+    )
 
 
-def test_values(examples):
-    maps = controls(*examples)
+def test_values(pair):
+    maps = controls(*pair, pooled=[pair[1]])
     assert tuple(maps) == CONTROLS
     assert torch.equal(maps["all ones"], torch.ones(2, 2, 2))
     torch.testing.assert_close(maps["luminance"][0], torch.tensor([[0.299 / 0.587, 1.0], [0.0, 0.0]]))
     torch.testing.assert_close(maps["last CGMA"][0], torch.tensor([[0.0, 0.5], [1.0, 1.0]]))
+    torch.testing.assert_close(maps["mean of CGMAs"][0], torch.tensor([[0.0, 11 / 13], [1.0, 1.0]]))
+    assert torch.equal(maps["mean activation"], torch.full((2, 2, 2), 0.25))
     for one in maps["mean map"]:
         assert torch.equal(one, torch.tensor([[0.5, 1.0], [0.25, 0.0]]))
+    assert "linear" not in controls(*pair)
 
 
-def test_flat_images_and_conditions_give_zeros_not_nan(examples):
-    maps = controls(*examples)
+def test_flat_images_and_conditions_give_zeros_not_nan(pair):
+    maps = controls(*pair)
     assert torch.equal(maps["luminance"][1], torch.zeros(2, 2))
     assert torch.equal(maps["last CGMA"][1], torch.zeros(2, 2))
 
 
-def test_the_targets_of_the_test_examples_have_no_influence(examples):
-    test, train = examples
-    other = Examples(test.images, test.conditions, 1 - test.targets**2)
-    for name, maps in controls(test, train).items():
-        assert torch.equal(maps, controls(other, train)[name])
+def test_the_targets_of_the_test_examples_have_no_influence(pair):
+    """But for the class mean map, which is an oracle."""
+    test, train = pair
+    shown = test.examples
+    other = explained_of(shown.images, shown.conditions, 1 - shown.targets**2)
+    for name, maps in controls(test, train, [train]).items():
+        assert torch.equal(maps, controls(other, train, [train])[name]) == (name != "class mean map")
+
+
+def test_the_class_mean_leaves_the_image_itself_out():
+    targets = torch.tensor([0.0, 0.2, 0.4, 0.9])[:, None, None].expand(4, 2, 2).clone()
+    images, conditions = torch.zeros(4, 3, 2, 2), torch.zeros(4, 1, 2, 2)
+    test = explained_of(images, conditions, targets, predictions=[7, 7, 7, 3])
+    train = explained_of(images, conditions, torch.full((4, 2, 2), 0.6))
+    means = controls(test, train)["class mean map"][:, 0, 0]
+    torch.testing.assert_close(means, torch.tensor([0.3, 0.2, 0.1, 0.6]))  # the last has no company
+
+
+def test_the_linear_fit_finds_what_made_the_target():
+    rng = torch.Generator().manual_seed(0)
+    images, conditions = torch.rand(6, 3, 4, 4, generator=rng), torch.rand(6, 2, 4, 4, generator=rng)
+    targets = 0.1 + 0.3 * conditions[:, 1] + 0.2 * images[:, 2]
+    made = Examples(images, conditions, targets)
+    coefficients = linear_fit([made.subset(torch.arange(3)), made.subset(torch.arange(3, 6))])
+    expected = torch.tensor([0.0, 0.3, 0.0, 0.0, 0.2, 0.1], dtype=torch.float64)
+    torch.testing.assert_close(coefficients, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(linear_map(coefficients, made), targets)
+    assert linear_map(10 * coefficients, made).max() == 1
 
 
 # The paper's other methods

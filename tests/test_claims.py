@@ -3,9 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from frames import confidences, relevances, roles_of_words, scores, shares, under_noise
+from frames import (
+    beside_controls,
+    confidences,
+    relevances,
+    roles_of_words,
+    scores,
+    seeded,
+    shares,
+    under_noise,
+)
 
-from sftgan import claims
+from sftgan import InputError, claims, tables
 from sftgan.paper import QUALITATIVE_ORDERINGS, Ordering, verdict_between
 
 
@@ -78,6 +87,84 @@ def test_judged_claims_are_shown_with_intervals_as_text():
     assert claims.shown(claims.judge(frame.iloc[:0], orderings))["interval"].isna().all()
 
 
+def test_judged_claims_have_effect_sizes_and_holms_p_is_shown_as_text():
+    found = claims.judge(scores(), [Ordering("B above A", "Table 2", "dice", "B", "A")])
+    assert found.columns.tolist() == claims._COLUMNS and found.loc[0, "effect size"] > 5
+    many = tables.differences(scores(), "dice", "B", ["A"], by=["dataset"])
+    table = claims.shown(tables.holm(many))
+    assert table.columns.tolist()[-4:] == ["interval", "effect size", "p (Holm)", "verdict"]
+    assert table["p (Holm)"].tolist() == ["0.001"] * 2 and "p" not in table
+
+
+def test_claims_are_judged_over_seeds():
+    claim = [Ordering("B above A", "Table 2", "dice", "B", "A")]
+    found = claims.judge(seeded([0.3, 0.2, -0.4]), claim).iloc[0]
+    assert found["verdict"] == "depends" and found["n"] == 240, "one training of three says the opposite"
+    assert claims.judge(seeded([0.3, 0.2, 0.1]), claim)["verdict"].tolist() == ["holds"]
+
+
+CONTROLS = ["luminance", "ones"]
+
+
+def test_better_is_what_beats_the_best_control():
+    methods = ["good", "middling", "level", "ones"]
+    found = claims.against_best_control(beside_controls(), "dice", methods, CONTROLS, ["arch"])
+    assert found["arch"].tolist() == ["net"] * 4 + ["other"] * 4 and found["method"].tolist() == methods * 2
+    assert found["best control"].tolist() == ["ones", "ones", "ones", "luminance"] * 2, (
+        "none is beside itself"
+    )
+    assert found["better than every control"].tolist()[:2] == ["yes", "no"]
+    np.testing.assert_allclose(found["difference"], [0.1, -0.1, 0, 0.2] * 2, atol=0.02)
+    expected = tables.differences(beside_controls(), "dice", "good", ["ones"], by=["arch"])
+    names = ["n", "difference", "low", "high", "p", "effect size"]
+    assert found.loc[[0, 4], names].values.tolist() == expected[names].values.tolist()
+    assert claims.shown(tables.holm(found)).columns.tolist() == [
+        "arch", "method", "best control", "images", "difference", "interval", "effect size", "p (Holm)",
+        "better than every control",
+    ]  # fmt: skip
+
+
+def test_where_the_interval_contains_zero_nothing_is_decided():
+    frame = beside_controls()
+    equal = frame["method"] == "level"
+    noise = np.random.default_rng(1).normal(0, 0.02, equal.sum())
+    frame.loc[equal, "dice"] = frame.loc[frame["method"] == "ones", "dice"].to_numpy() + noise - noise.mean()
+    found = claims.against_best_control(frame, "dice", ["level"], CONTROLS, ["dataset"])
+    assert found["better than every control"].tolist() == ["undecided"] and found["n"].tolist() == [50]
+
+
+def test_lower_may_be_better():
+    found = claims.against_best_control(
+        beside_controls(), "dice", ["good", "middling"], [*CONTROLS, "level"], ["arch"], larger=False
+    )
+    assert set(found["best control"]) == {"luminance"} and (found["difference"] > 0).all()
+    assert set(found["better than every control"]) == {"no"}
+    found = claims.against_best_control(
+        beside_controls(), "dice", ["middling"], ["ones"], ["arch"], larger=False
+    )
+    assert set(found["better than every control"]) == {"yes"} and (found["high"] < 0).all()
+
+
+def test_statistics_are_compared_with_the_best_control_too():
+    drop = claims.against_best_control(
+        confidences(), "average drop", ["B"], ["A", "C"], ["arch"], larger=False
+    )
+    assert drop[["best control", "better than every control"]].values.tolist() == [["C", "yes"]]
+    rise = claims.against_best_control(risen(4), "average increase", ["B"], ["A", "C"], ["arch"])
+    assert rise["better than every control"].tolist() == ["cannot be tested here"]
+
+
+def test_the_best_control_is_sought_among_those_that_are_known_everywhere():
+    frame = beside_controls()
+    with pytest.raises(InputError, match="unknown method 'one': did you mean 'ones'"):
+        claims.against_best_control(frame, "dice", ["good"], ["one"], ["arch"])
+    frame.loc[(frame["method"] == "luminance") & (frame["image"] == 0), "dice"] = np.nan
+    with pytest.raises(InputError, match="dice is not known of every image: keep those of `claims.pairwise`"):
+        claims.against_best_control(frame, "dice", ["good"], CONTROLS, ["arch"])
+    kept = claims.pairwise(frame, "dice", ["arch", "image"])
+    assert claims.against_best_control(kept, "dice", ["good"], CONTROLS, ["arch"])["n"].tolist() == [49, 49]
+
+
 def test_claims_are_listed_by_verdict_with_the_data_they_were_tested_on():
     orderings = [
         Ordering("B above A", "Table 2", "dice", "B", "A"),
@@ -106,6 +193,20 @@ def test_claims_on_words_put_the_papers_first():
     own = found[found["claim"] == "LSFT marks the subject more for its own word than for the second noun"]
     assert own["verdict"].tolist() == ["holds"] and own["difference"].item() == pytest.approx(0.2, abs=0.01)
     assert (found["data here"] == "captioned scenes").all()
+
+
+def test_words_noise_and_relevance_tell_seeds_apart():
+    """Two trainings that agree: twice the images, the same difference."""
+    for judge, frame in (
+        (claims.word_claims, roles_of_words()),
+        (claims.noise_claims, under_noise([0.05, 0.25])),
+        (claims.relevance_claims, relevances()),
+        (claims.blackout_claims, relevances()),
+    ):
+        one, two = judge(frame), judge(pd.concat([frame.assign(seed=s) for s in (0, 1)], ignore_index=True))
+        assert two["n"].tolist() == (2 * one["n"]).tolist()
+        value = "first half" if "first half" in one else "difference"
+        np.testing.assert_allclose(two[value], one[value], atol=1e-12)
 
 
 def test_claims_on_words_are_tested_where_both_roles_are_and_the_place_is_known():
@@ -236,6 +337,8 @@ def test_images_are_left_out_in_pairs():
     frame = pd.DataFrame({"cnn": [*"aabb"], "image": [0, 1, 0, 1], "share": [0.1, np.nan, 0.3, 0.4]})
     assert claims.pairwise(frame, "share", ["image"])["share"].tolist() == [0.1, 0.3]
     assert claims.pairwise(frame, "share", ["cnn", "image"])["share"].tolist() == [0.1, 0.3, 0.4]
+    two = pd.concat([frame.assign(seed=0), frame.assign(seed=1).fillna(0.2)])
+    assert claims.pairwise(two, "share", ["image"])["share"].tolist() == [0.1, 0.3, 0.1, 0.2, 0.3, 0.4]
 
 
 def test_methods_that_point_at_the_patch_tell_the_cnns_apart():

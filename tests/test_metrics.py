@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from sftgan import metrics
 from sftgan.errors import InputError
-from sftgan.metrics import binarise, bootstrap_ci, confusion, correlation, dice, statistic_ci
+from sftgan.metrics import binarise, bootstrap_ci, confusion, correlation, dice, resampled, statistic_ci
 
 PREDICTION = torch.tensor([[[1, 1, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]], dtype=torch.bool)
 TRUTH = torch.tensor([[[1, 0, 0], [1, 1, 1]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.bool)
@@ -167,6 +168,86 @@ def test_paired_interval_sees_what_unpaired_ones_hide():
     assert 0.015 < low < (a - b).mean() < high < 0.025
     assert statistic_ci(lambda a, b, axis: (a - b).mean(axis), b, a) == pytest.approx((-high, -low), abs=1e-3)
     assert bootstrap_ci(a)[0] < bootstrap_ci(b)[1]  # the unpaired intervals overlap
+
+
+@pytest.mark.parametrize("seeds", [None, [3] * 30], ids=["no seeds", "one seed"])
+def test_without_several_seeds_the_interval_is_scipys_to_the_bit(seeds):
+    values = np.random.default_rng(5).normal(size=30)
+    theirs = scipy.stats.bootstrap(
+        [np.arange(30)], lambda drawn, axis: values[drawn].mean(axis), vectorized=True, method="percentile",
+        n_resamples=2000, batch=10**7 // 30, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    found = resampled(np.mean, values, seeds=seeds)
+    assert found[:2] == tuple(theirs.confidence_interval) == bootstrap_ci(values)
+    assert found.p == 2 * (theirs.bootstrap_distribution >= 0).mean()
+
+
+def test_seeds_are_drawn_before_images():
+    """Images that are alike leave the mean of three draws from three seeds, whose distribution is known."""
+    values = np.repeat([0.0, 1.0, 2.0], 10)
+    seeds = np.repeat([0, 1, 2], 10)
+    # k / 3 with 1, 3, 6, 7, 6, 3, 1 chances of 27: 3.7 % at either end, 14.8 % with the next
+    assert statistic_ci(np.mean, values, seeds=seeds) == (0, 2)
+    assert statistic_ci(np.mean, values, seeds=seeds, level=0.9) == pytest.approx((1 / 3, 5 / 3))
+    low, high = statistic_ci(np.mean, values)
+    assert 0.6 < low < high < 1.4, "thirty images of one seed would be less uncertain"
+    assert resampled(np.mean, values - 1, seeds=seeds).p == 1
+    assert resampled(np.mean, values, seeds=seeds).p == pytest.approx(2 / 27, rel=0.3), (
+        "of all resamples at 0"
+    )
+
+
+def test_images_are_drawn_within_each_seed_and_data_set():
+    rng = np.random.default_rng(6)
+    stratum = np.tile([0, 1], 90)
+    seeds = np.repeat([0, 1, 2], 60)
+    noise = rng.normal(size=(3, 30, 2))
+    values = 10.0 * stratum + (noise - noise.mean(1, keepdims=True)).ravel()  # no seed differs from another
+    low, high = statistic_ci(np.mean, values, strata=stratum, seeds=seeds)
+    pooled = np.subtract(*statistic_ci(np.mean, values, strata=stratum)[::-1])
+    assert (high - low) / pooled == pytest.approx(1, abs=0.1)
+    assert np.subtract(*statistic_ci(np.mean, values, seeds=seeds)[::-1]) > 5 * (high - low)
+    alone = np.append(stratum[:-1], 2)  # the last image is the only one of its data set
+    assert all(map(math.isnan, resampled(np.mean, values, strata=alone, seeds=seeds)))
+
+
+def test_an_image_keeps_its_rows_together_within_its_seed():
+    values, seeds = np.random.default_rng(7).normal(size=60), np.repeat([0, 1, 2], 20)
+    one = resampled(np.mean, values, seeds=seeds)
+    three = resampled(
+        np.mean, np.repeat(values, 3), units=np.repeat(np.arange(60), 3), seeds=np.repeat(seeds, 3)
+    )
+    assert three == pytest.approx(one)
+    with pytest.raises(InputError, match="rows of several seeds: count it as another image with each"):
+        resampled(np.mean, values, units=np.tile(np.arange(20), 3), seeds=seeds)
+
+
+def test_trainings_that_differ_are_covered_only_if_seeds_are_drawn():
+    rng, seeds = np.random.default_rng(8), np.repeat([0, 1, 2, 3, 4], 20)
+    hits = {"pooled": 0, "hierarchical": 0}
+    for _ in range(100):
+        values = rng.normal(size=5).repeat(20) + rng.normal(size=100)  # the true mean is 0
+        for name, own in (("pooled", None), ("hierarchical", seeds)):
+            low, high = statistic_ci(np.mean, values, seeds=own, n=200)
+            hits[name] += low <= 0 <= high
+    assert hits["pooled"] < 60 and hits["hierarchical"] >= 75, "of 95; five seeds are few for a bootstrap"
+
+
+def test_p_is_that_of_the_normal_distribution_and_never_zero():
+    values = np.random.default_rng(9).normal(0.1, 1, size=400)
+    found = resampled(np.mean, values)
+    z = values.mean() / values.std() * math.sqrt(len(values))
+    assert found.p == pytest.approx(2 * scipy.stats.norm.sf(abs(z)), abs=0.02)
+    assert resampled(np.mean, -values).p == pytest.approx(found.p, abs=0.02)
+    assert resampled(np.mean, values + 5).p == 1 / 2000 and resampled(np.mean, values - 5, n=100).p == 1 / 100
+    assert resampled(np.mean, np.zeros(9)).p == 1 and resampled(np.mean, np.ones(9)).p == 1 / 2000
+
+
+@given(arrays(float, st.integers(2, 30), elements=st.floats(-1, 1, width=16)))
+@settings(deadline=None, max_examples=30)
+def test_an_interval_that_contains_zero_goes_with_a_p_above_its_tail(values):
+    low, high, p = resampled(np.mean, values, n=500)
+    assert p >= 0.048 if low <= 0 <= high else p <= 0.052
 
 
 def test_correlation_equals_numpy_and_is_zero_for_flat_maps():

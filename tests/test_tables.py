@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from frames import confidences, scores
+from frames import confidences, scores, seeded
 
 from sftgan import InputError, metrics, tables
 
@@ -135,3 +135,100 @@ def test_what_is_left_out_is_counted_in_images():
     kept = frame[(frame["dataset"] == "second") | (frame["image"] > 2)]
     assert tables.left_out(frame, kept) == "3 of 80 images"
     assert tables.left_out(frame, frame) == "0 of 80 images"
+
+
+def test_images_are_counted_over_seeds_and_paired_within_them():
+    frame = seeded([0.1, 0.2, 0.3])
+    found = tables.differences(frame, "dice", "B", ["A"]).iloc[0]
+    assert found["n"] == 240 and found["difference"] == pytest.approx(0.2, abs=0.01)
+    assert found["low"] == pytest.approx(0.1, abs=0.02) and found["high"] == pytest.approx(0.3, abs=0.02)
+    pooled = tables.differences(
+        frame.assign(image=frame["image"] + 100 * frame.pop("seed")), "dice", "B", ["A"]
+    ).iloc[0]
+    assert pooled["n"] == 240 and pooled["high"] - pooled["low"] < 0.03, (
+        "seeds that differ are what widens it"
+    )
+    assert tables.means(seeded([0.1, 0.2]), "dice", ["method"])["n"].tolist() == [160, 160]
+    assert tables.means(seeded([0.1, 0.2]), "dice", ["seed", "method"])["n"].tolist() == [80] * 4
+
+
+def test_one_seed_is_as_none():
+    frame = scores(0.2)
+    for name, rest in (("means", (["dataset", "method"],)), ("differences", ("B", ["A"]))):
+        view = getattr(tables, name)
+        pd.testing.assert_frame_equal(view(frame.assign(seed=7), "dice", *rest), view(frame, "dice", *rest))
+
+
+def test_margins_and_what_is_left_out_know_the_seed():
+    frame = seeded([0.2, -0.2])
+    found = frame.assign(margin=tables.margins(frame, "dice", "A"))
+    assert found[found["method"] == "B"].groupby("seed")["margin"].unique().map(list).tolist() == [
+        [100],
+        [-100],
+    ]
+    kept = frame[(frame["seed"] == 0) | (frame["image"] > 2)]
+    assert tables.left_out(frame, kept) == "6 of 160 images"
+
+
+def paired(differences, archs=("net",)):
+    """Method B is A plus `differences` (archs, images)."""
+    rows = []
+    for arch, of_images in zip(archs, np.atleast_2d(differences), strict=True):
+        for image, value in enumerate(of_images):
+            rows += [[arch, "A", image, 1.0], [arch, "B", image, 1 + value]]
+    return pd.DataFrame(rows, columns=["arch", "method", "image", "dice"]).assign(dataset="d")
+
+
+def test_the_effect_size_is_cohens_of_paired_images():
+    one = tables.differences(paired([1.0, 2.0, 3.0, 6.0]), "dice", "B", ["A"]).iloc[0]
+    assert one["effect size"] == pytest.approx(3 / np.sqrt(14 / 3))  # deviations -2, -1, 0, 3
+    assert tables.differences(paired([1.0, 2.0, 3.0, 6.0]), "dice", "A", ["B"])["effect size"].item() < 0
+    cnns = paired([[0.0, 1.0, 2.0, 5.0], [2.0, 3.0, 4.0, 7.0]], archs=("net", "other"))
+    assert tables.differences(cnns, "dice", "B", ["A"])["effect size"].item() == pytest.approx(
+        one["effect size"]
+    )
+
+
+def test_there_is_no_effect_size_without_spread_or_of_another_statistic():
+    assert np.isnan(tables.differences(paired([0.1, 0.1, 0.1]), "dice", "B", ["A"])["effect size"].item())
+    found = tables.differences(confidences(), ["E", "O"], "A", ["B"], statistic=metrics.average_drop)
+    assert np.isnan(found["effect size"].item()) and found["p"].item() == 1 / 2000
+
+
+def judged(p, low, high, verdict):
+    return pd.DataFrame({"p": p, "low": low, "high": high, "verdict": verdict})
+
+
+def test_holm_is_as_in_the_textbook():
+    found = tables.holm(judged([0.01, 0.04, 0.03, 0.005], 0.1, 0.2, "holds"))
+    assert found["p (Holm)"].tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert found["verdict"].tolist() == ["holds", "depends", "depends", "holds"]
+
+
+def test_holm_turns_no_verdict_but_those_of_intervals_without_zero():
+    frame = judged(
+        [0.03, 0.04, 0.9, np.nan, 1.0], [0.1, -0.2, -1.0, np.nan, 0.0], [0.2, -0.1, 1.0, np.nan, 0.0],
+        ["holds", "does not hold", "depends", "cannot be tested here", "does not hold"],
+    )  # fmt: skip
+    found = tables.holm(frame)
+    assert found["verdict"].tolist() == [
+        "depends", "depends", "depends", "cannot be tested here", "does not hold"
+    ]  # fmt: skip
+    assert found["p (Holm)"].isna().tolist() == [False] * 3 + [True, False], (
+        "what was not tested counts for nothing"
+    )
+    assert found.loc[0, "p (Holm)"] == pytest.approx(4 * 0.03)
+    assert "p (Holm)" not in frame and frame.loc[0, "verdict"] == "holds"
+    with pytest.raises(InputError, match="unknown column 'p'"):
+        tables.holm(frame.drop(columns="p"))
+
+
+def test_what_is_said_of_one_pair_may_not_be_said_of_the_best_of_many():
+    """Of forty methods that are no better than A, the interval of some excludes zero; none survives."""
+    rng = np.random.default_rng(6)
+    methods = ["A", *(f"m{k}" for k in range(40))]
+    frames = [pd.DataFrame({"method": m, "image": range(40), "dice": rng.normal(size=40)}) for m in methods]
+    frame = pd.concat(frames, ignore_index=True).assign(dataset="d", arch="net")
+    table = pd.concat([tables.differences(frame, "dice", m, ["A"]) for m in methods[1:]], ignore_index=True)
+    assert (table["verdict"] != "depends").any()
+    assert (tables.holm(table)["verdict"] == "depends").all()
