@@ -1,0 +1,363 @@
+"""What else such a generator could be good for: to stand in for a map that is noisy with few samples, dear with many.
+
+One architecture is left out at a time, and its images are of classes that no student has seen.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+
+import pandas as pd
+from torch import Tensor
+
+from sftgan import claims, experiments, students, tables
+from sftgan.beyond_stages import DRAWN, SCORED, STUDENT, TAUGHT, TIMED
+from sftgan.cache import Config
+from sftgan.errors import InputError, check_name
+from sftgan.paper import Ordering
+from sftgan.registry import REGISTRY
+from sftgan.stages import EXPLAINED
+from sftgan.students import FEW, FREE, INPUTS, WITH, WITHOUT
+from sftgan.study import Study
+from sftgan.teachers import SAMPLED, TEACHERS
+from sftgan.training import GANRecipe
+
+KINDS = {"LSFT": ("lsft", "sft"), "GSFT": ("gsft", "sft"), "CNN": ("lsft", "concatenation")}
+"""The students: `kind` and `modulation` of their recipes. CNN is the plain net of about as many parameters."""
+CONTROLS = tuple(f"linear: {i.removeprefix('image + ')}" for i in (WITHOUT, WITH)) + (
+    "mean map", "Grad-CAM", "mean activation",
+)  # fmt: skip
+LEAST_ACCURACY, LEAST_CNNS = 0.6, 4
+GO, NO_GO = "go", "no-go"
+TOY = (
+    "This run is of the profile smoke and a toy: a handful of images and of training steps. It shows that everything "
+    "runs, and settles nothing by itself"
+)
+EARNEST = "This run is of the profile {} and in earnest, with one training of each student"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the trial is.
+
+    kinds: of the students, some of `KINDS`. train, test: images of each CNN. side: of what the students see, pixels.
+    few, many: samples by teacher. steps: of insertion and deletion. timed: images on which time is taken.
+    """
+
+    kinds: tuple[str, ...]
+    train: int
+    test: int
+    side: int
+    width: int
+    epochs: int
+    batch: int
+    lr: float
+    few: Mapping[str, int]
+    many: Mapping[str, int]
+    steps: int
+    timed: int
+
+
+SIZES = {
+    "smoke": Sizes(
+        ("LSFT", "CNN"), train=8, test=8, side=16, width=4, epochs=1, batch=6, lr=1e-2,
+        few={"SmoothGrad": 4, "RISE": 16}, many={"SmoothGrad": 32, "RISE": 128}, steps=4, timed=2,
+    ),
+    "cpu": Sizes(
+        tuple(KINDS), train=100, test=60, side=32, width=8, epochs=5, batch=20, lr=2e-3,
+        few={"SmoothGrad": 5, "RISE": 64}, many={"SmoothGrad": 50, "RISE": 1024}, steps=10, timed=8,
+    ),
+    "paper": Sizes(
+        tuple(KINDS), train=1000, test=200, side=64, width=64, epochs=20, batch=16, lr=2e-4,
+        few={"SmoothGrad": 5, "RISE": 200}, many={"SmoothGrad": 100, "RISE": 8000}, steps=20, timed=8,
+    ),
+}  # fmt: skip
+"""By profile."""
+
+
+def sizes(study: Study, **given: object) -> Sizes:
+    """The sizes of the study's profile, with those that are `given`, and not None, in their place."""
+    chosen = replace(SIZES[study.profile.name], **{name: v for name, v in given.items() if v is not None})
+    for kind in chosen.kinds:
+        check_name(kind, KINDS, "student")
+    for name, value in {**asdict(chosen), **chosen.few, **chosen.many}.items():
+        if isinstance(value, int | float) and not value > 0:
+            raise InputError(f"{name} is {value!r}: give a number above 0.")
+    for samples in (chosen.few, chosen.many):
+        if set(samples) != set(SAMPLED):
+            raise InputError(
+                f"samples are given for {', '.join(samples)}: give them for {', '.join(SAMPLED)}."
+            )
+    return chosen
+
+
+def note(study: Study) -> str:
+    """What a run of the study's profile can say, for the text."""
+    name = study.profile.name
+    return TOY if name == "smoke" else EARNEST.format(name)
+
+
+def pupils(kinds: Iterable[str]) -> list[tuple[str, str]]:
+    """The students of some kinds: kind and inputs. Only the plain net can do without any condition."""
+    return [(kind, inputs) for kind in kinds for inputs in INPUTS if INPUTS[inputs] or kind == "CNN"]
+
+
+def named(kind: str, inputs: str) -> str:
+    """The name of a student."""
+    return f"{kind}: {inputs}"
+
+
+def cnns(study: Study, dataset: str) -> pd.DataFrame:
+    """All CNNs of the profile on a data set, with their accuracy (see `experiments.accuracies`), and whether kept.
+
+    Left out is whoever is right on less than `LEAST_ACCURACY` of the test images.
+    """
+    extra = [
+        (pair.dataset, pair.arch)
+        for pair in study.profile.extra
+        if pair.dataset == dataset and REGISTRY[dataset].semantics != "overfitted"
+    ]
+    found = experiments.accuracies(study, [*study.all_pairs([dataset]), *extra])
+    return found.assign(kept=found["accuracy"] >= LEAST_ACCURACY)
+
+
+def kept(study: Study, dataset: str) -> list[str]:
+    """The CNNs that take part."""
+    found = cnns(study, dataset)
+    archs = found.loc[found["kept"], "arch"].tolist()
+    if len(archs) < 2:
+        raise InputError(
+            f"{len(archs)} CNN(s) on {dataset} reach an accuracy of {LEAST_ACCURACY:g}, and one is left out at a time: "
+            "train them for longer or choose another data set."
+        )
+    return archs
+
+
+def measure(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
+    """One row per teacher, left-out CNN (arch), method and test image: `students.measures` and areas.
+
+    `student` and `inputs` say what a method is made of; they are missing for controls and teachers.
+    """
+    archs = kept(study, dataset)
+    cells = {
+        (teacher, arch): _cell(study, dataset, archs, teacher, arch, own)
+        for teacher in TEACHERS
+        for arch in archs
+    }
+    _prepare(study, list(cells.values()))
+    frames = SCORED.all(cells.values(), study.runtime)
+    parts = [frame.assign(teacher=t, arch=a) for (t, a), frame in zip(cells, frames, strict=True)]
+    made_of = {named(*student): student for student in pupils(KINDS)}
+    found = pd.concat(parts, ignore_index=True)
+    of = found["method"].map(made_of)
+    return found.assign(
+        student=of.str[0], inputs=of.str[1], dataset=dataset, data=study.labels()[dataset],
+        profile=study.profile.name, seed=study.seed,
+    )  # fmt: skip
+
+
+def drawn(study: Study, dataset: str, teacher: str, arch: str, own: Sizes) -> dict[str, Tensor]:
+    """Maps (n, H, W) in [0, 1] of every method for the test images of a CNN that no student was trained on."""
+    check_name(teacher, TEACHERS, "teacher")
+    return DRAWN(_cell(study, dataset, kept(study, dataset), teacher, arch, own), study.runtime)
+
+
+def times(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
+    """CPU seconds per image by teacher, CNN and method, and how many times as long the few-sample teacher takes.
+
+    A student's time is that of its inputs and of its net; Grad-CAM comes with the CGMAs.
+    """
+    archs, rows = kept(study, dataset), []
+    for arch in archs:
+        cells = {teacher: _cell(study, dataset, archs, teacher, arch, own) for teacher in TEACHERS}
+        any_cell = cells[TEACHERS[0]]
+        nets = {kind: any_cell["students"][named(kind, WITH)] for kind in own.kinds}
+        config = {
+            "title": f"times of {arch}", "explained": any_cell["test"]["explained"], "nets": nets,
+            "few": dict(own.few), "timed": own.timed, "seed": study.seed,
+        }  # fmt: skip
+        taken = TIMED(config, study.runtime).set_index("what")["seconds"]
+        for teacher in TEACHERS:
+            methods = {named(k, i): taken[k] + _reading_time(taken, i) for k, i in pupils(own.kinds)}
+            methods |= {name: taken[name] for name in FREE[:2]} | {FEW: taken[teacher]}
+            rows += [
+                [teacher, arch, name, seconds, taken[teacher] / seconds] for name, seconds in methods.items()
+            ]
+    return pd.DataFrame(rows, columns=["teacher", "arch", "method", "seconds", "ratio"])
+
+
+def decision(frame: pd.DataFrame) -> pd.DataFrame:
+    """The go or no-go, by teacher: r of students with CGMAs minus r of the same students without them.
+
+    The students' mean for each image, on CNNs that none was trained on, pooled over these. "go": the whole 95 %
+    interval is above 0, and p after Holm's correction over the teachers below 0.05. All else is "no-go", but the
+    question "cannot be tested here" with fewer than `LEAST_CNNS` CNNs, or where the students have learned too little:
+    neither with nor without CGMAs is their r above the mean map's.
+    """
+    pairs = _with_and_without(frame)
+    keys = ["teacher", "dataset", "arch", "image", "method"]
+    pooled = pairs.groupby(keys, sort=False)["r"].mean().reset_index()
+    found = tables.holm(tables.differences(pooled, "r", WITH, [WITHOUT], by=["teacher"]))
+    best = pooled.groupby(["teacher", "method"])["r"].mean().groupby("teacher").max()
+    learned = best > frame[frame["method"] == "mean map"].groupby("teacher")["r"].mean()
+    testable = found["teacher"].map(learned) & (frame["arch"].nunique() >= LEAST_CNNS)
+    words = found["verdict"].map({"holds": GO}).fillna(NO_GO)
+    return found.assign(decision=words.where(testable, claims.UNTESTED))
+
+
+def decided(decision: pd.DataFrame) -> str:
+    """All of `decision` in a few words."""
+    words = decision.groupby("decision", sort=False)["teacher"].agg(", ".join)
+    return "; ".join(f"{word} for {teachers}" for word, teachers in words.items())
+
+
+def by_student(frame: pd.DataFrame, value: str = "r") -> pd.DataFrame:
+    """With minus without CGMAs as in `decision`, for each teacher and student: which of them it comes from."""
+    return tables.differences(_with_and_without(frame), value, WITH, [WITHOUT], by=["teacher", "student"])
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """By teacher and method r, skill, Dice, insertion and deletion as text: means with intervals."""
+    by = ["teacher", "method"]
+    found = tables.means_as_text(frame, ["r", "dice", "insertion", "deletion"], by)
+    errors = ["squared error", "error of the mean map"]
+    over_mean = tables.means(frame, errors, by, students.skill)
+    found.insert(3, "skill", tables.with_intervals(over_mean))
+    return found
+
+
+def against_teacher(frame: pd.DataFrame) -> pd.DataFrame:
+    """Insertion and deletion area of each student minus those of its own few-sample teacher, paired."""
+    trained, parts = pupils(frame["student"].dropna().unique()), []
+    for measure, (_, part) in product(("insertion", "deletion"), frame.groupby("teacher", sort=False)):
+        for student in trained:
+            found = tables.differences(part, measure, named(*student), [FEW], by=["teacher"])
+            parts.append(found.assign(measure=measure, method=named(*student)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def traded(frame: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
+    """By teacher and student: `against_teacher` as text, and of `times` the medians over the CNNs."""
+    found = against_teacher(frame)
+    found["text"] = tables.with_intervals(found, "difference", digits=3)
+    wide = found.set_index(["teacher", "method", "measure"])["text"].unstack(sort=False)
+    medians = taken.groupby(["teacher", "method"])[["seconds", "ratio"]].median()
+    medians = pd.DataFrame({"ms per image": 1000 * medians["seconds"], "times as fast": medians["ratio"]})
+    return wide.rename(columns=lambda name: f"{name}, difference").join(medians).reset_index()
+
+
+def judged(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is asked on this page, rows as in `claims.judge`: first what decides, then the rest for each teacher."""
+    decides = decision(frame).assign(data_here="; ".join(frame["data"].unique()), where="beyond the paper")
+    decides = decides.rename(columns={"data_here": "data here"})
+    decides["claim"] = (
+        decides["teacher"] + ": CGMAs help students on an architecture that they have not seen (r)"
+    )
+    decides["verdict"] = decides["verdict"].where(decides["decision"] != claims.UNTESTED, claims.UNTESTED)
+    kinds = frame["student"].dropna().unique()
+    others = [
+        claims.judge(frame[frame["teacher"] == teacher], _orderings(teacher, kinds))
+        for teacher in frame["teacher"].unique()
+    ]
+    return pd.concat([decides, *others], ignore_index=True)[others[0].columns].astype({"n": "Int64"})
+
+
+def _orderings(teacher: str, kinds: Iterable[str]) -> list[Ordering]:
+    """The secondary questions; the truth of a teacher without samples is the teacher itself."""
+    where, asked = "beyond the paper", []
+    for kind in kinds:
+        student = named(kind, WITH)
+        text = f"{teacher}: {kind} with all inputs"
+        asked += [
+            Ordering(
+                f"{text} has a larger insertion area than its teacher", where, "insertion", student, FEW
+            ),
+            Ordering(f"{text} has a smaller deletion area than its teacher", where, "deletion", FEW, student),
+        ]
+        if teacher in SAMPLED:
+            asked.append(
+                Ordering(f"{text} is nearer to the truth than its teacher (r)", where, "r", student, FEW)
+            )
+        asked += [
+            Ordering(f"{text} is nearer to the truth than {other} (r)", where, "r", student, other)
+            for other in (*CONTROLS, named("CNN", "image"))
+        ]
+    return asked
+
+
+def _with_and_without(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["inputs"].isin([WITH, WITHOUT])].assign(method=lambda part: part["inputs"])
+
+
+def _reading_time(taken: pd.Series, inputs: str) -> float:
+    names = set(INPUTS[inputs])
+    return float(taken[[*(names - {"Grad-CAM"} if "CGMAs" in names else names)]].sum())
+
+
+# What decides each stage
+
+
+def _source(study: Study, dataset: str, arch: str, part: str, teacher: str, own: Sizes) -> Config:
+    explained = study.case(dataset, arch, kinds=())[part]
+
+    def taught(name: str, samples: int | None, stream: int) -> Config:
+        title = f"{name} of {samples or 'no'} samples: {explained['title']}"
+        seed = 4 * study.seed + 2 * (part == "test") + stream  # few and many share no sample
+        n = getattr(own, part)
+        return {
+            "title": title,
+            "explained": explained,
+            "n": n,
+            "name": name,
+            "samples": samples,
+            "seed": seed,
+        }
+
+    found = {
+        "explained": explained,
+        "gradient": taught("input gradient", None, 0),
+        "few": taught(teacher, own.few.get(teacher), 0),
+    }
+    if part == "test":
+        found["many"] = taught(teacher, own.many.get(teacher), int(teacher in SAMPLED))
+    return found
+
+
+def _cell(study: Study, dataset: str, archs: list[str], teacher: str, arch: str, own: Sizes) -> Config:
+    """All of one teacher and one left-out CNN."""
+    check_name(arch, archs, "architecture")
+    train = [_source(study, dataset, other, "train", teacher, own) for other in archs if other != arch]
+    eta = len(FREE) + study.profile.reading().channels
+    title = f"{teacher} without {arch}"
+    trained = {}
+    for kind, inputs in pupils(own.kinds):
+        kind_name, modulation = KINDS[kind]
+        recipe = GANRecipe(
+            kind_name, eta, own.width, own.epochs, own.batch, own.lr, adversarial="off", modulation=modulation
+        )
+        trained[named(kind, inputs)] = {
+            "title": f"{named(kind, inputs)}, {title}", "train": train, "inputs": inputs, "side": own.side,
+            "recipe": asdict(recipe), "seed": study.seed,
+        }  # fmt: skip
+    test = _source(study, dataset, arch, "test", teacher, own)
+    return {
+        "title": title, "test": test, "train": train, "students": trained, "side": own.side, "steps": own.steps,
+    }  # fmt: skip
+
+
+def _prepare(study: Study, cells: list[Config]) -> None:
+    """Fill every stage that the cells need, side by side where several processes may run."""
+    sources = _unique(source for cell in cells for source in (cell["test"], *cell["train"]))
+    EXPLAINED.fill(_unique(source["explained"] for source in sources), study.runtime)
+    maps = (source[name] for source in sources for name in ("gradient", "few", "many") if name in source)
+    TAUGHT.fill(_unique(maps), study.runtime)
+    STUDENT.fill([student for cell in cells for student in cell["students"].values()], study.runtime)
+    DRAWN.fill(cells, study.runtime)
+
+
+def _unique(configs: Iterable[Config]) -> list[Config]:
+    found: list[Config] = []
+    for config in configs:
+        if config not in found:
+            found.append(config)
+    return found

@@ -1,0 +1,104 @@
+"""The steps of `sftgan.beyond`, each computed once and remembered: teachers' maps, students, scores, times."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sftgan import students
+from sftgan.architectures import last_block, target_layer
+from sftgan.cache import Config, Runtime, Stage
+from sftgan.explain import examples
+from sftgan.gradcam import block_cam, mean_activation
+from sftgan.networks import Generator
+from sftgan.reading import Reading
+from sftgan.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA
+from sftgan.students import FEW, MANY
+from sftgan.teachers import TEACHERS, teach
+from sftgan.training import Examples, GANRecipe, generate, train_gan
+
+
+def _taught(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
+    explained = config["explained"]
+    model = CLASSIFIER(explained["cnn"], runtime).model.to(runtime.device)
+    images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch()[: config["n"]]
+    layer = target_layer(model, explained["cnn"]["arch"])
+    maps = teach(model, layer, images, config["name"], config["samples"], config["seed"])
+    return students.resized(maps, explained["size"])
+
+
+def _student(config: Config, runtime: Runtime, checkpoint: Path) -> Generator:
+    parts = []
+    for one in config["train"]:
+        source = (
+            EXPLAINED(one["explained"], runtime),
+            TAUGHT(one["gradient"], runtime),
+            TAUGHT(one["few"], runtime),
+        )
+        parts.append(students.examples(source, config["inputs"], config["side"]))
+    train = Examples.concatenate(parts)
+    recipe = GANRecipe(**config["recipe"])
+    watched = train.subset(torch.arange(1))
+    return train_gan(train, watched, recipe, config["seed"], accelerator=runtime.accelerator).generator
+
+
+def _drawn(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
+    test, *train = (
+        (EXPLAINED(one["explained"], runtime), TAUGHT(one["gradient"], runtime), TAUGHT(one["few"], runtime))
+        for one in (config["test"], *config["train"])
+    )
+    maps, side = {}, config["side"]
+    for method, student in config["students"].items():
+        shown = students.examples(test, student["inputs"], side)
+        net = STUDENT(student, runtime).to(runtime.device)
+        maps[method] = students.resized(generate(net, shown), test[2].shape[-1])
+    maps |= students.controls(test, train, side)
+    return maps | {FEW: test[2], MANY: TAUGHT(config["test"]["many"], runtime)}
+
+
+def _scored(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
+    explained = config["test"]["explained"]
+    model = CLASSIFIER(explained["cnn"], runtime).model.to(runtime.device)
+    maps, frames = DRAWN(config, runtime), []
+    n = len(maps[MANY])
+    images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch()[:n]
+    classes = EXPLAINED(explained, runtime).predictions[:n]
+    for method, drawn in maps.items():
+        columns = students.measures(drawn, maps[MANY], maps["mean map"])
+        columns |= students.areas(model, images, classes, drawn, config["steps"])
+        frames.append(pd.DataFrame({"method": method, "image": range(n)} | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _timed(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
+    explained, n = config["explained"], config["timed"]
+    arch, size, reading = explained["cnn"]["arch"], explained["size"], Reading(**explained["reading"])
+    model = CLASSIFIER(explained["cnn"], runtime).model.to(runtime.device)
+    images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch()[:n]
+    layer, block = target_layer(model, arch), last_block(model, arch)
+    side, eta = next((s["side"], s["recipe"]["eta"]) for s in config["nets"].values())
+    blank = Examples(
+        torch.zeros(n, 3, side, side), torch.zeros(n, eta, side, side), torch.zeros(n, side, side)
+    )
+    nets = {kind: STUDENT(student, runtime).to(runtime.device) for kind, student in config["nets"].items()}
+    on_device = images.to(runtime.device)
+    work = {
+        "Grad-CAM": lambda: block_cam(model, layer, on_device, size=size),
+        "mean activation": lambda: mean_activation(model, layer, on_device, size),
+        "input gradient": lambda: teach(model, layer, images, "input gradient"),
+        "CGMAs": lambda: examples(model, images, size, reading, block),
+    }
+    work |= {kind: lambda net=net: generate(net, blank) for kind, net in nets.items()}
+    work |= {
+        name: lambda name=name: teach(model, layer, images, name, config["few"].get(name), config["seed"])
+        for name in TEACHERS
+    }
+    return students.cpu_seconds(work, n)
+
+
+TAUGHT = Stage(_taught, "teachers", "students", "architectures", after=[CLASSIFIER, IMAGE_DATA])
+STUDENT = Stage(_student, "students", "training", after=[EXPLAINED, TAUGHT])
+DRAWN = Stage(_drawn, "students", "training", after=[STUDENT])
+SCORED = Stage(_scored, "students", after=[DRAWN, CLASSIFIER])
+TIMED = Stage(_timed, "students", "teachers", "explain", after=[STUDENT, CLASSIFIER])
