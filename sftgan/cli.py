@@ -77,6 +77,26 @@ def record(
     raise typer.Exit(code=1 if "failed" in results else 0)
 
 
+@app.command()
+def claims(
+    check: Annotated[bool, typer.Option("--check", help="write nothing, compare")] = False,
+) -> None:
+    """Write book/claims.md, the paper's claims judged by the recorded frames, or --check that it is theirs."""
+    from sftgan import ledger
+
+    path = runner.ROOT / "book" / "claims.md"
+    text = ledger.page(runner.ROOT / "figures")
+    if not check:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    elif not path.exists() or path.read_text() != text:
+        print(
+            "sftgan: book/claims.md is not what the frames in figures say: run `sftgan claims`.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(code=1)
+
+
 @survey_app.command("build")
 def survey_build(
     out: Annotated[
