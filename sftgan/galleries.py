@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sftgan import baselines, metrics, words
+from sftgan import baselines, metrics, sanity, words
 from sftgan.architectures import last_block
 from sftgan.experiments import TELLING, Case, by_rule, nearest_truth, telling
 from sftgan.explain import Explained, examples
@@ -259,3 +259,15 @@ def _below(parts: Sequence[Gallery]) -> Gallery:
     """Galleries below one another."""
     rows, titles, texts = ([line for part in lists for line in part] for lists in zip(*parts, strict=True))
     return rows, titles, texts
+
+
+def forgetting(study: Study, case: Case, n_steps: int) -> tuple[Rows, list[str], list[str]]:
+    """A row per method: the first test image of a case and its maps while the CNN's layers become random.
+
+    Third are the names of the columns. See `sanity.cascade`.
+    """
+    config = {"case": study.case(*case), "n_steps": n_steps, "n_images": 1, "seed": study.seed}
+    image = study.explained(*case[:2], "test").examples.images[0]
+    steps = sanity.cascade_maps(config, study.runtime)
+    rows = [[image, *(maps[method][0] for _, maps in steps)] for method in sanity.METHODS]
+    return rows, list(sanity.METHODS), ["image", *(f"{share:.0%}" for share, _ in steps)]

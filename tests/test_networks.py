@@ -7,11 +7,11 @@ from torch.nn import functional as F
 
 from sftgan.errors import InputError
 from sftgan.networks import (
+    KINDS,
     ConcatGenerator,
     ConditionNetwork,
     Discriminator,
     Generator,
-    KINDS,
     ResidualBlock,
     SFTBlock,
     SFTLayer,

@@ -1,0 +1,166 @@
+"""Sanity checks by randomisation (Adebayo 2018): does a map depend on what the CNN has learned, and on which input?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from sftgan import claims, metrics
+from sftgan.architectures import last_block
+from sftgan.cache import Config, Runtime, Stage
+from sftgan.experiments import Case, check_counts, pooled
+from sftgan.explain import examples
+from sftgan.gradcam import minmax
+from sftgan.networks import Generator
+from sftgan.paper import Ordering
+from sftgan.reading import Reading
+from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA
+from sftgan.study import Study
+from sftgan.training import Examples, generate
+
+METHODS = ("Grad-CAM", "last CGMA", "mean of CGMAs", "LSFT", "GSFT")
+SWAPS = {
+    "fresh generator": "the generator before its training",
+    "another image's conditions": "its own picture, the conditions of another image",
+    "another image's picture": "its own conditions, the picture of another image",
+}
+
+
+def cascade(study: Study, cases: Sequence[Case], n_steps: int, n_images: int) -> pd.DataFrame:
+    """Maps of a CNN whose layers lose what they learned, from the last to the first, beside those of the trained CNN.
+
+    Per case, method, image and share of the layers randomised (0 to 1, `n_steps` steps): Spearman and SSIM with the
+    method's map of the trained CNN, for the class that the trained CNN predicted; and the same of another image's map
+    of the trained CNN, "other" before the name: so alike are maps that have nothing but their CNN in common.
+    """
+    check_counts(n_steps=n_steps, n_images=n_images)
+    return pooled(study, CASCADE, cases, {"n_steps": n_steps, "n_images": n_images, "seed": study.seed})
+
+
+def swaps(study: Study, cases: Sequence[Case], n_images: int) -> pd.DataFrame:
+    """The generators with one thing exchanged, see `SWAPS`: Spearman with the map that they draw else.
+
+    And with that map of the image that the exchanged input is from, "with the other's map".
+    """
+    check_counts(n_images=n_images)
+    return pooled(study, SWAPPED, cases, {"n_images": n_images, "seed": study.seed})
+
+
+def judged(steps: pd.DataFrame) -> pd.DataFrame:
+    """The criterion for each method, as in `claims.judge`: with all layers randomised a map is no more like before.
+
+    The difference is how much more another image's map of the trained CNN is like it than that of the randomised CNN.
+    """
+    last = steps[steps["share"] == 1].drop(columns="share")
+    rows = []
+    for method in METHODS:
+        part = last[last["method"] == method]
+        two = pd.concat([
+            part.assign(method="randomised", value=part["Spearman"]),
+            part.assign(method="another image", value=part["other Spearman"]),
+        ])  # fmt: skip
+        claim = f"{method} depends on what the CNN has learned"
+        rows.append(Ordering(claim, "beyond the paper", "value", "another image", "randomised"))
+        rows[-1] = claims.judge(two, [rows[-1]])
+    return pd.concat(rows, ignore_index=True)
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, n_layers: int, images: Tensor, seed: int) -> None:
+    """Give the last `n_layers` layers with weights (in order of definition) fresh ones, in place.
+
+    Batch norms then take their statistics from `images`: with those of the trained net a random one is often dead.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in _layers(model)[::-1][:n_layers]:
+            module.reset_parameters()
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain average of what is seen
+            norm.train()
+        model(images)
+        model.eval()
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if hasattr(module, "reset_parameters")]
+
+
+def _alike(a: Tensor, b: Tensor) -> dict[str, np.ndarray]:
+    ssim = [
+        structural_similarity(x, y, data_range=1.0, win_size=7)
+        for x, y in zip(a.numpy(), b.numpy(), strict=True)
+    ]
+    return {"Spearman": metrics.rank_correlation(a, b).numpy(), "SSIM": np.array(ssim)}
+
+
+def _drawn(shown: Examples, gans: Mapping[str, Generator]) -> dict[str, Tensor]:
+    last, mean = shown.conditions[:, -1], shown.conditions.mean(1)
+    maps = {"Grad-CAM": shown.targets, "last CGMA": minmax(last)[0], "mean of CGMAs": minmax(mean)[0]}
+    return maps | {name: generate(gan, shown) for name, gan in gans.items()}
+
+
+def _generators(config: Config, runtime: Runtime) -> dict[str, Generator]:
+    gans = config["case"]["gans"].items()
+    return {kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in gans}
+
+
+def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str, Tensor]]]:
+    """Share of the layers randomised, and the maps (n, H, W) of all `METHODS`, step by step."""
+    test, n, n_steps = config["case"]["test"], config["n_images"], config["n_steps"]
+    model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
+    block, reading = last_block(model, test["cnn"]["arch"]), Reading(**test["reading"])
+    images = IMAGE_DATA(test["data"], runtime).chosen(**test["images"]).batch()
+    classes = EXPLAINED(test, runtime).predictions[:n]
+    gans, n_layers, steps = _generators(config, runtime), len(_layers(model)), []
+    for step in range(n_steps + 1):
+        if step:
+            randomise(model, round(step / n_steps * n_layers), images.to(runtime.device), config["seed"] + 1)
+        shown, _, _ = examples(model, images[:n], test["size"], reading, block, targets=classes)
+        steps.append((step / n_steps, _drawn(shown, gans)))
+    return steps
+
+
+def _cascade(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
+    steps, frames = cascade_maps(config, runtime), []
+    _, before = steps[0]
+    for share, maps in steps:
+        for method, drawn in maps.items():
+            own = before[method]
+            columns = {"method": method, "share": share, "image": range(len(drawn))} | _alike(drawn, own)
+            columns |= {f"other {name}": values for name, values in _alike(own.roll(1, 0), own).items()}
+            frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _swapped(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
+    test, n = config["case"]["test"], config["n_images"]
+    shown = EXPLAINED(test, runtime).examples.subset(torch.arange(n))
+    images, conditions, targets = shown.images, shown.conditions, shown.targets
+    exchanged = {
+        "another image's conditions": Examples(images, conditions.roll(1, 0), targets),
+        "another image's picture": Examples(images.roll(1, 0), conditions, targets),
+    }
+    frames = []
+    for kind, gan in _generators(config, runtime).items():
+        own = generate(gan, shown)
+        with torch.random.fork_rng():
+            torch.manual_seed(config["seed"] + 1)
+            fresh = Generator(gan.kind, gan.eta, gan.width, gan.variant, gan.channels).to(runtime.device)
+        drawn = {"fresh generator": generate(fresh, shown)}
+        drawn |= {name: generate(gan, other) for name, other in exchanged.items()}
+        for swap, maps in drawn.items():
+            columns = {"with its own map": metrics.rank_correlation(maps, own).numpy()}
+            columns["with the other's map"] = metrics.rank_correlation(maps, own.roll(1, 0)).numpy()
+            frames.append(pd.DataFrame({"method": kind, "swap": swap, "image": range(n)} | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+CASCADE = Stage(_cascade, "sanity", after=[EXPLAINED, GAN])
+SWAPPED = Stage(_swapped, "sanity", after=[EXPLAINED, GAN])

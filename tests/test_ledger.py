@@ -1,0 +1,168 @@
+"""The ledger has no result of its own: text and numbers of book/claims.md are those of the recorded frames."""
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from sftgan import InputError, cli, ledger, runner
+from sftgan.paper import verdict
+
+ROOT = runner.ROOT
+FIGURES = ROOT / "figures"
+CLAIMS = ledger.load().claims
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The recorded frames, in a folder where they may be changed."""
+    return shutil.copytree(
+        FIGURES, tmp_path / "figures", ignore=shutil.ignore_patterns("*.png", "*.json", "*.pdf")
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    return ledger.judged(FIGURES, "smoke").set_index("id")
+
+
+def frame(claim: ledger.Claim, profile: str = "smoke") -> pd.DataFrame:
+    return pd.read_csv(FIGURES / profile / f"{claim.item}.csv")
+
+
+def sftgan(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    return stop.value.code
+
+
+def changed(tmp_path, **values):
+    """A ledger whose first claim has other values."""
+    content = yaml.safe_load(ledger.FILE.read_text())
+    content["claims"][0] |= values
+    (tmp_path / "ledger.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "ledger.yaml"
+
+
+def test_the_ledger_has_the_claims_and_no_verdict():
+    text = ledger.FILE.read_text()
+    assert len(CLAIMS) >= 25 and len({(claim.section, claim.claim) for claim in CLAIMS}) >= 25
+    assert not re.search(r"\b(holds|does not hold|depends)\b", text)
+    assert "Criteria written on 2026-11-25, before the first recorded run on real images" in text
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_claim_is_one_recorded_row_and_has_its_verdict(claim, smoke):
+    row = ledger.selected(claim, frame(claim))
+    assert pd.isna(row["low"]) or row["low"] <= row[claim.value] <= row["high"]
+    assert (ROOT / "notebooks" / f"{claim.notebook}.ipynb").exists() and claim.item[:2] == claim.notebook[:2]
+    if claim.criterion == "above_zero" and claim.tolerance == 0 and "verdict" in row:
+        assert smoke.loc[claim.id, "verdict"] == row["verdict"]
+
+
+def test_every_chapter_whose_claims_are_recorded_is_in_the_ledger():
+    recorded = {path.name[:2] for path in (FIGURES / "smoke").glob("*_claims.csv")}
+    beyond, no_interval = "11", "10"
+    assert recorded - {beyond, no_interval} == {claim.item[:2] for claim in CLAIMS}
+
+
+def test_the_page_is_what_the_frames_say():
+    assert (ROOT / "book" / "claims.md").read_text() == ledger.page(FIGURES)
+
+
+def test_a_changed_number_changes_the_page_and_its_verdict(copied):
+    claim = next(claim for claim in CLAIMS if claim.criterion == "above_zero")
+    path = copied / "smoke" / f"{claim.item}.csv"
+    before, table = ledger.page(copied), frame(claim)
+    at = ledger.selected(claim, table).name
+    for low, high, word in ((0.1, 0.3, "holds"), (-0.1, 0.3, "depends"), (-0.3, -0.1, "does not hold")):
+        table.loc[at, [claim.value, "low", "high", "verdict"]] = [
+            (low + high) / 2,
+            low,
+            high,
+            "typed by hand",
+        ]
+        table.to_csv(path, index=False)
+        assert ledger.judged(copied, "smoke").set_index("id").loc[claim.id, "verdict"] == word
+        assert f"{low:g}, {high:g}]" in ledger.page(copied) != before
+
+
+def test_counts_are_those_of_the_verdicts(copied):
+    shutil.copytree(copied / "smoke", copied / "cpu")
+    (copied / "cpu" / "04_dice_claims.csv").unlink()
+    found, page = ledger.judged(copied, "cpu"), ledger.page(copied)
+    missing = [claim.id for claim in CLAIMS if claim.item == "04_dice_claims"]
+    assert found.loc[found["verdict"] == "not run", "id"].tolist() == missing
+    counted = re.search(r"^\| `cpu` \| (.*) \|$", page, re.MULTILINE)[1].split(" | ")
+    assert [int(n) for n in counted] == [(found["verdict"] == word).sum() for word in ledger.VERDICTS]
+    assert "verdict, `cpu`" in page and "`paper`" not in page, "a profile that has no folder is left out"
+
+
+def test_criteria_with_their_tolerances():
+    accuracy = next(claim for claim in CLAIMS if claim.id == "accuracy-chinese-mnist")
+    assert accuracy.rule == "above 0.985"
+    assert accuracy.verdict(0.986, 0.999) == "holds" and accuracy.verdict(0.98, 0.985) == "does not hold"
+    equal = next(claim for claim in CLAIMS if claim.id == "relevance-vgg19")
+    strict = equal.model_copy(update={"tolerance": 0.05})
+    assert [c.verdict(0.42, 0.5) for c in (equal, strict)] == ["holds", "depends"]
+    assert equal.rule == "from 0.4 to 0.6" and strict.rule == "from 0.45 to 0.55"
+    zero = CLAIMS[0].model_copy(update={"criterion": "above_zero", "tolerance": 0.0})
+    for interval in ((0.1, 0.2), (-0.1, 0.0), (-0.1, 0.1)):
+        assert zero.verdict(*interval) == verdict(*interval)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"section": "4.2.9"}, "unknown section '4.2.9': did you mean '4.2."),
+        ({"reason": "orderng"}, "unknown reason 'orderng': did you mean 'ordering'?"),
+        ({"id": CLAIMS[1].id}, f"id '{CLAIMS[1].id}' is there more than once"),
+        ({"verdict": "yes"}, "ledger.yaml, claims.0.verdict: Extra inputs are not permitted."),
+        ({"tolerance": "small"}, "ledger.yaml, claims.0.tolerance: Input should be a valid number"),
+    ],
+)
+def test_a_wrong_ledger_is_one_sentence(tmp_path, values, sentence):
+    with pytest.raises(InputError, match=re.escape(sentence)) as error:
+        ledger.load(changed(tmp_path, **values))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"row": {"claim": "no such claim"}}, f"claim {CLAIMS[0].id}: 0 rows of"),
+        ({"row": {"claim": "*"}}, f"claim {CLAIMS[0].id}: 13 rows of"),
+        ({"row": {"clam": "*"}}, "unknown column of 06_qualitative_claims"),
+        ({"value": "diference"}, "did you mean 'difference'?"),
+    ],
+)
+def test_a_selector_that_is_not_one_row_is_one_sentence(tmp_path, values, sentence):
+    wrong = ledger.load(changed(tmp_path, item="06_qualitative_claims", **values))
+    with pytest.raises(InputError, match=re.escape(sentence)) as error:
+        ledger.judged(FIGURES, "smoke", wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_writes_the_page_and_checks_it(tmp_path, copied, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    assert sftgan("claims", "--check") == 1
+    assert sftgan("claims") == 0
+    assert (tmp_path / "book" / "claims.md").read_text() == ledger.page(copied)
+    assert sftgan("claims", "--check") == 0
+    path = copied / "smoke" / "04_dice_claims.csv"
+    path.write_text(path.read_text().replace("MNIST 5000", "something else"))
+    capsys.readouterr()
+    assert sftgan("claims", "--check") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("sftgan: book/claims.md is not what") and said.count("\n") == 1
+
+
+def test_tables_have_as_many_cells_in_each_row():
+    widths = []
+    for table in re.findall(r"(?:^\|.*\|\n)+", ledger.page(FIGURES), re.MULTILINE):
+        counts = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(counts) == 1, table
+        widths.append(counts.pop())
+    assert len(widths) > 10
