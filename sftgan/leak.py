@@ -16,16 +16,18 @@ from sftgan.study import Study
 def exact_coefficients(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int] | None:
     """Integers c_K with last Grad-CAM = sum of c_K CGMA[K], or None where there are none.
 
-    By Eq. 3-4, Positions[K] CGMA[K] is the sum of the first Positions[K] Grad-CAMs. So of the last two, N CGMA[eta - 1]
-    minus p CGMA[eta - 2] is the sum of the layers p + 1 .. N: the last layer alone if p = N - 1, and else no
-    combination tells the last layer from the others behind position p.
+    By Eq. 3-4, Positions[K] CGMA[K] is the sum of the first Positions[K] Grad-CAMs. So of the last two positions, N
+    CGMA[eta - 1] minus p CGMA[eta - 2] is the sum of the layers p + 1 .. N: the last layer alone if p = N - 1, and else
+    no combination tells the last layer from the others behind position p. Of a position that occurs twice, as it can
+    where eta is large, the first is taken.
     """
-    ends = positions(n_layers, eta, rounding)
-    if n_layers == 1:
-        return [0] * (eta - 1) + [1]
-    if eta == 1 or ends[-2] != n_layers - 1:
-        return None
-    return [0] * (eta - 2) + [-ends[-2], ends[-1]]
+    ends, found = positions(n_layers, eta, rounding), [0] * eta
+    found[ends.index(n_layers)] = n_layers
+    if n_layers > 1:
+        if n_layers - 1 not in ends:
+            return None
+        found[ends.index(n_layers - 1)] = 1 - n_layers
+    return found
 
 
 def positions_table(eta: int = 8, rounding: str = "double") -> pd.DataFrame:

@@ -3,8 +3,10 @@
 `ledger.yaml` has the claims and their criteria, and no result. `judged` computes the verdicts, `page` writes them up.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -22,7 +24,12 @@ FILE = Path(str(resources.files("sftgan"))) / "ledger.yaml"
 PROFILES = ("smoke", "cpu", "paper")
 NOT_RUN = "not run"
 VERDICTS = ("holds", "does not hold", "depends", UNTESTED, NOT_RUN)
-_COLUMNS = ("id", "section", "claim", "measure", "criterion", "value", "n", "data here", "verdict")
+BEYOND = "beyond the paper"
+_COLUMNS = (
+    *("id", "section", "claim", "measure", "criterion"),
+    *("value", "n", "data here", "verdict", "chapter's verdict", "beats the best control"),
+)
+_ABOUT = ("strategy", "method", "replacement")
 
 
 class _Strict(BaseModel):
@@ -51,6 +58,7 @@ class Claim(_Strict):
     item: str
     row: dict[str, str] = Field(min_length=1)
     value: str = "difference"
+    better: dict[str, str] = {}
 
     @property
     def rule(self) -> str:
@@ -118,14 +126,18 @@ def load(path: Path = FILE) -> Ledger:
 
 def selected(claim: Claim, frame: pd.DataFrame) -> pd.Series:
     """The one row of a recorded frame that measures a claim."""
-    for column in (*claim.row, claim.value):
-        check_name(column, frame.columns, f"column of {claim.item} (claim {claim.id})")
+    check_name(claim.value, frame.columns, f"column of {claim.item} (claim {claim.id})")
+    return _one(claim.id, claim.item, claim.row, frame)
+
+
+def _one(name: str, item: str, selector: Mapping[str, str], frame: pd.DataFrame) -> pd.Series:
     fits = pd.Series(True, frame.index)
-    for column, pattern in claim.row.items():
+    for column, pattern in selector.items():
+        check_name(column, frame.columns, f"column of {item} (claim {name})")
         fits &= frame[column].astype(str).map(lambda cell, pattern=pattern: fnmatchcase(cell, pattern))
     if fits.sum() != 1:
         raise InputError(
-            f"claim {claim.id}: {fits.sum()} rows of {claim.item} are {claim.row}, change its selector in "
+            f"claim {name}: {fits.sum()} rows of {item} are {dict(selector)}, change its selector in "
             f"{FILE.name} so that it is one."
         )
     return frame[fits].iloc[0]
@@ -137,20 +149,58 @@ def judged(figures: Path, profile: str, ledger: Ledger | None = None) -> pd.Data
     for claim in (ledger or load()).claims:
         about = [claim.id, claim.section, claim.claim, claim.measure, claim.rule]
         path = figures / profile / f"{claim.item}.csv"
-        rows.append([*about, *(_measured(claim, path) if path.exists() else ["", pd.NA, "", NOT_RUN])])
+        found = _measured(claim, path) if path.exists() else ["", pd.NA, "", NOT_RUN, ""]
+        rows.append([*about, *found, _against_best(claim, figures / profile)])
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"n": "Int64"})
 
 
 def _measured(claim: Claim, path: Path) -> list:
-    """Value as text, n, data and verdict; what the frame cannot test, the ledger cannot either."""
+    """Value as text, n, data, verdict, and the frame's own; what the frame cannot test, the ledger cannot either."""
     row = selected(claim, pd.read_csv(path)).dropna()
     value, low, high = (row.get(name, float("nan")) for name in (claim.value, "low", "high"))
     n = next((row[name] for name in ("n", "images", "test images") if name in row), pd.NA)
     about = [n, next((row[name] for name in ("data here", "data") if name in row), "")]
+    own = row.get("verdict", "")
     if pd.isna(low) or pd.isna(high):
-        return [_number(value), *about, UNTESTED]
-    untested = row.get("verdict") == UNTESTED
-    return [_interval(value, low, high), *about, UNTESTED if untested else claim.verdict(low, high)]
+        return [_number(value), *about, UNTESTED, own]
+    return [
+        _interval(value, low, high),
+        *about,
+        UNTESTED if own == UNTESTED else claim.verdict(low, high),
+        own,
+    ]
+
+
+def _against_best(claim: Claim, folder: Path) -> str:
+    """Whether the method called better beats every control; a dash where no chapter has compared it."""
+    item = f"{claim.notebook}_best_control"
+    if not claim.better or not (folder / f"{item}.csv").exists():
+        return "—"
+    row = _one(claim.id, item, claim.better, pd.read_csv(folder / f"{item}.csv"))
+    difference = _interval(*row[["difference", "low", "high"]])
+    return f"{row['better than every control']}: {difference} against {row['best control']}"
+
+
+def beyond(path: Path) -> pd.DataFrame:
+    """The rows of a recorded frame of claims that are not the paper's: claim, comparison, value, n, data, verdict."""
+    frame = pd.read_csv(path)
+    where = [column for column in ("where", "who says so") if column in frame]
+    frame = frame[frame[where].eq(BEYOND).any(axis=1)]
+    rows = []
+    for _, row in frame.iterrows():
+        about = ", ".join(str(row[name]) for name in _ABOUT if name in frame)
+        value = row["difference"] if "difference" in frame else row["first half"]
+        rows.append(
+            {
+                "claim": f"{row['claim']} ({about})" if about else row["claim"],
+                "comparison": row.get("comparison", "share of the relevance in the first half"),
+                "value": _interval(value, row["low"], row["high"]),
+                "n": row["n"],
+                "data here": row["data here"],
+                "verdict": row["verdict"],
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _number(value: object) -> str:
@@ -171,9 +221,11 @@ def page(figures: Path) -> str:
         claims = [claim for claim in ledger.claims if claim.section == section]
         if claims:
             parts += [f"## Section {section}: {title}", _claims(claims, results)]
+    parts += ["## Where this page and a chapter differ", _differences(ledger, results)]
     parts += ["## Is any method better than every control?", *_best_controls(figures, results, chapters)]
     rows = [[u.section, u.claim, u.reason, _link(u.notebook)] for u in ledger.unmeasured]
     parts += ["## Not measured", _table(["section", "claim", "why not", "chapter"], rows)]
+    parts += ["## Beyond the paper", *_beyond(figures, results, chapters)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -182,8 +234,8 @@ def _introduction(ledger: Ledger) -> str:
     reasons = [f"- tolerance {tolerance:g}: {ledger.reasons[reason]}." for tolerance, reason in used]
     return "\n".join(
         [
-            f"What {{cite:t}}`guna2024` claim, in our words: {len(ledger.claims)} claims that a number of this book "
-            f"can decide, and {len(ledger.unmeasured)} that none can.",
+            f"What {{cite:t}}`guna2024` claim, in our words: {len(ledger.claims)} claims that a recorded frame of this "
+            f"book is about, and {len(ledger.unmeasured)} that none is.",
             "The value is a mean or a difference of means, with its 95 % interval. A claim *holds* where the whole "
             "interval meets the criterion, *does not hold* where none of it does, and *depends* where a part of it "
             "does: then this run does not decide. What has no interval, or not the data, *cannot be tested here*. "
@@ -206,9 +258,9 @@ def _counts(results: dict[str, pd.DataFrame]) -> str:
 
 
 def _claims(claims: list[Claim], results: dict[str, pd.DataFrame]) -> str:
-    head = ["claim", "measure", "criterion"]
+    head, better = ["claim", "measure", "criterion"], any(claim.better for claim in claims)
     for name in results:
-        head += [f"value, `{name}`", f"verdict, `{name}`"]
+        head += [f"value, `{name}`", f"verdict, `{name}`", *[f"beats the best control, `{name}`"] * better]
     rows = []
     for claim in claims:
         row = [claim.claim, claim.measure, claim.rule]
@@ -216,16 +268,43 @@ def _claims(claims: list[Claim], results: dict[str, pd.DataFrame]) -> str:
             of = found[found["id"] == claim.id].iloc[0]
             n = "" if pd.isna(of["n"]) else f"n = {of['n']}"
             row += ["; ".join(filter(None, [of["value"], n, of["data here"]])), f"*{of['verdict']}*"]
-        rows.append([*row, _link(claim.notebook)])
+            row += [of["beats the best control"]] * better
+        rows.append([*row, _link(claim.notebook, _heading(claim.notebook, claim.item))])
     return _table([*head, "chapter"], rows)
+
+
+def _differences(ledger: Ledger, results: dict[str, pd.DataFrame]) -> str:
+    """Verdicts that are not those of the frames: only a tolerance or a missing interval can make one."""
+    rows = []
+    for name, found in results.items():
+        for claim, (_, of) in zip(ledger.claims, found.iterrows(), strict=True):
+            if of["chapter's verdict"] not in ("", of["verdict"]):
+                why = f"tolerance {claim.tolerance:g}" if claim.tolerance else "a count without an interval"
+                verdicts = [f"*{of[column]}*" for column in ("verdict", "chapter's verdict")]
+                rows.append([f"`{name}`", claim.claim, claim.measure, *verdicts, why, _link(claim.notebook)])
+    head = ["profile", "claim", "measure", "verdict here", "verdict in the chapter", "why", "chapter"]
+    return _table(head, rows) if rows else "Nowhere."
+
+
+def _beyond(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) -> Iterable[str]:
+    yield (
+        "What the paper does not claim and the chapters judge nevertheless, by the same criterion, without "
+        "tolerance. Many are compared at once here: read a single verdict with that in mind."
+    )
+    for profile in profiles:
+        for path in sorted((figures / profile).glob("*_claims.csv")):
+            if not (frame := beyond(path)).empty:
+                rows = frame.assign(verdict=[f"*{word}*" for word in frame["verdict"]])
+                yield f"Profile `{profile}`, {_link(chapters[path.name[:2]])}, `{path.name}`:"
+                yield _table(list(rows.columns), rows.itertuples(index=False))
 
 
 def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) -> Iterable[str]:
     """Each recorded frame of `claims.against_best_control`; `chapters` are the notebooks by number."""
     yield (
         "A method is *better* only where it beats the best of the controls, which need no generator, with the whole "
-        "interval. The difference is the method minus that control. Of several measures, each has its rows, in the "
-        "order of the chapter."
+        "interval. The difference is the method minus that control; of the deletion area, less is better. Of several "
+        "measures, each has its rows, in the order of the chapter."
     )
     for profile in profiles:
         for path in sorted((figures / profile).glob("*_best_control.csv")):
@@ -239,8 +318,23 @@ def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, s
             yield _table(list(frame.columns), rows)
 
 
-def _link(notebook: str) -> str:
-    return f"{{doc}}`{notebook} <../notebooks/{notebook}>`"
+def _link(notebook: str, heading: str = "") -> str:
+    text = f"{notebook}, “{heading}”" if heading else notebook
+    return f"{{doc}}`{text} <../notebooks/{notebook}>`"
+
+
+@cache
+def _heading(notebook: str, item: str) -> str:
+    """The heading under which a notebook saves an item."""
+    heading = ""
+    for cell in json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            titles = [line for line in source.splitlines() if line.startswith("#")]
+            heading = titles[-1].lstrip("# ") if titles else heading
+        elif f'"{item}"' in source:
+            return heading
+    raise InputError(f"{notebook}.ipynb does not save {item}, correct the ledger or the notebook.")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable]) -> str:

@@ -24,6 +24,21 @@ def test_the_coefficients_are_those_that_a_solver_finds(n_layers, rounding):
         assert sympy.Matrix([exact]) * rows == last
 
 
+@pytest.mark.parametrize("rounding", ["double", "single"])
+@pytest.mark.parametrize(("n_layers", "eta"), [(13, 13), (40, 20), (52, 52), (53, 8), (94, 68), (94, 94)])
+def test_nor_do_many_positions_hide_the_last_layer(n_layers, eta, rounding):
+    """With many CGMAs the last position can occur twice, and the last but one is not the one before it."""
+    ends = positions(n_layers, eta, rounding)
+    rows = (torch.arange(n_layers) < torch.tensor(ends)[:, None]).double()
+    last = torch.eye(n_layers, dtype=torch.float64)[-1]
+    rank = torch.linalg.matrix_rank
+    exact = leak.exact_coefficients(n_layers, eta, rounding)
+    assert (exact is not None) == (rank(torch.cat([rows, last[None]])) == rank(rows)).item()
+    if exact is not None:
+        averages = rows / torch.tensor(ends)[:, None]
+        torch.testing.assert_close(torch.tensor(exact).double() @ averages, last)
+
+
 def test_vgg16_leaks_and_the_deeper_nets_do_not():
     assert leak.exact_coefficients(13) == [0, 0, 0, 0, 0, 0, -12, 13]
     assert [leak.exact_coefficients(n) for n in (16, 40, 52, 53, 94)] == [None] * 5

@@ -8,11 +8,35 @@ import pytest
 import yaml
 
 from sftgan import InputError, cli, ledger, runner
-from sftgan.paper import verdict
+from sftgan.claims import UNTESTED
+from sftgan.paper import verdict, verdict_between
 
 ROOT = runner.ROOT
 FIGURES = ROOT / "figures"
 CLAIMS = ledger.load().claims
+PAPER = {
+    *(
+        "1",
+        "2",
+        "2.1",
+        "2.2",
+        "2.3",
+        "2.4",
+        "3",
+        "3.1",
+        "3.1.1",
+        "3.2",
+        "3.2.1",
+        "3.2.2",
+        "3.2.3",
+        "4",
+        "4.1",
+        "4.1.1",
+    ),
+    *("4.2", "4.2.1", "4.2.2", "4.2.3", "4.3", *(f"4.3.{n}" for n in range(1, 8)), "4.4"),
+    *("5", "5.1", "5.2", "5.3", "6", "6.1", "6.2", "7", "8"),
+}
+"""The paper's numbering."""
 
 
 @pytest.fixture
@@ -50,22 +74,66 @@ def test_the_ledger_has_the_claims_and_no_verdict():
     text = ledger.FILE.read_text()
     assert len(CLAIMS) >= 25 and len({(claim.section, claim.claim) for claim in CLAIMS}) >= 25
     assert not re.search(r"\b(holds|does not hold|depends)\b", text)
+    assert UNTESTED not in text and set(ledger.load().sections) <= PAPER
     assert "Criteria written on 2026-11-25, before the first recorded run on real images" in text
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_a_claim_is_one_recorded_row_and_has_its_verdict(claim, smoke):
     row = ledger.selected(claim, frame(claim))
-    assert pd.isna(row["low"]) or row["low"] <= row[claim.value] <= row["high"]
+    low, high = row.get("low", float("nan")), row.get("high", float("nan"))
+    assert pd.isna(low) or low <= row[claim.value] <= high
     assert (ROOT / "notebooks" / f"{claim.notebook}.ipynb").exists() and claim.item[:2] == claim.notebook[:2]
-    if claim.criterion == "above_zero" and claim.tolerance == 0 and "verdict" in row:
-        assert smoke.loc[claim.id, "verdict"] == row["verdict"]
+    expected = UNTESTED if pd.isna(low) else row.get("verdict", smoke.loc[claim.id, "verdict"])
+    assert claim.tolerance or smoke.loc[claim.id, "verdict"] == expected
 
 
-def test_every_chapter_whose_claims_are_recorded_is_in_the_ledger():
-    recorded = {path.name[:2] for path in (FIGURES / "smoke").glob("*_claims.csv")}
-    beyond, no_interval = "11", "10"
-    assert recorded - {beyond, no_interval} == {claim.item[:2] for claim in CLAIMS}
+def test_where_a_verdict_is_not_the_chapters_the_page_says_why(copied):
+    found = ledger.judged(copied, "smoke").set_index("id")
+    differ = found[found["chapter's verdict"].ne("") & found["chapter's verdict"].ne(found["verdict"])].index
+    for claim in (claim for claim in CLAIMS if claim.id in differ):
+        assert claim.tolerance or "low" not in frame(claim), f"{claim.id} is judged in two ways"
+    section = re.search(
+        r"## Where this page and a chapter differ\n(.*?)\n## ", ledger.page(copied), re.DOTALL
+    )[1]
+    assert section.count("| `smoke` |") == len(differ)
+
+
+def test_every_recorded_claim_is_on_the_page():
+    of_the_paper = {claim.item for claim in CLAIMS}
+    more_pairs = {"06_qualitative_unseen_claims"}
+    for path in sorted((FIGURES / "smoke").glob("*_claims.csv")):
+        assert path.stem in of_the_paper | more_pairs or len(ledger.beyond(path)), path.name
+
+
+@pytest.mark.parametrize("path", sorted((FIGURES / "smoke").glob("*_claims.csv")), ids=lambda path: path.stem)
+def test_claims_beyond_the_paper_have_the_verdict_of_their_interval(path):
+    rows, recorded = ledger.beyond(path), pd.read_csv(path)
+    said = recorded[[c for c in ("where", "who says so") if c in recorded]].eq("beyond the paper").any(axis=1)
+    assert len(rows) == said.sum()
+    for row in recorded[said].itertuples():
+        share = "first half" in recorded
+        word = verdict_between(row.low, row.high, 0.4, 0.6) if share else verdict(row.low, row.high)
+        assert row.verdict in (word, UNTESTED), row.claim
+
+
+def test_better_than_the_best_control_is_what_is_recorded(copied, smoke):
+    path, item = copied / "smoke" / "04_dice_best_control.csv", "dice-grad-cam"
+    table = pd.read_csv(path)
+    at = table["method"].eq("LSFT") & table["truth"].eq("object") & table["strategy"].eq("similar")
+    was = table.loc[at, "better than every control"].item()
+    now = {"yes": "no", "no": "yes"}[was]
+    assert smoke.loc[item, "beats the best control"].startswith(f"{was}: ")
+    table.loc[at, "better than every control"] = now
+    table.to_csv(path, index=False)
+    assert (
+        ledger.judged(copied, "smoke")
+        .set_index("id")
+        .loc[item, "beats the best control"]
+        .startswith(f"{now}: ")
+    )
+    path.unlink()
+    assert ledger.judged(copied, "smoke").set_index("id").loc[item, "beats the best control"] == "—"
 
 
 def test_the_page_is_what_the_frames_say():
@@ -102,8 +170,9 @@ def test_counts_are_those_of_the_verdicts(copied):
 
 def test_criteria_with_their_tolerances():
     accuracy = next(claim for claim in CLAIMS if claim.id == "accuracy-chinese-mnist")
-    assert accuracy.rule == "above 0.985"
-    assert accuracy.verdict(0.986, 0.999) == "holds" and accuracy.verdict(0.98, 0.985) == "does not hold"
+    laxer = accuracy.model_copy(update={"tolerance": -0.005})
+    assert accuracy.rule == "above 0.99" and laxer.rule == "above 0.985"
+    assert [c.verdict(0.986, 0.999) for c in (accuracy, laxer)] == ["depends", "holds"]
     equal = next(claim for claim in CLAIMS if claim.id == "relevance-vgg19")
     strict = equal.model_copy(update={"tolerance": 0.05})
     assert [c.verdict(0.42, 0.5) for c in (equal, strict)] == ["holds", "depends"]
