@@ -319,7 +319,8 @@ def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, s
 
 
 def _link(notebook: str, heading: str = "") -> str:
-    text = f"{notebook}, “{heading}”" if heading else notebook
+    name = notebook.replace("_", " ")  # so that lines can break in it
+    text = f"{name}, “{heading}”" if heading else name
     return f"{{doc}}`{text} <../notebooks/{notebook}>`"
 
 
