@@ -59,7 +59,7 @@ def coefficients(study: Study) -> pd.DataFrame:
         trial = study.trial(**switches)
         channels = trial.profile.reading().channels
         terms = [*(f"CGMA {k}" for k in range(channels)), "red", "green", "blue", "1"]
-        for dataset in trial.profile.trial.datasets:
+        for dataset in trials.datasets(trial):
             for arch in trial.profile.cnns:
                 fit = linear_fit([trial.explained(dataset, arch, "train").examples])
                 named = {"setting": setting, "data": trial.labels()[dataset], "arch": arch}
@@ -70,7 +70,10 @@ def coefficients(study: Study) -> pd.DataFrame:
 
 
 def figure(coefficients: pd.DataFrame) -> Figure:
-    """`coefficients` as one grid of numbers for each setting: a row for each CNN, a column for each term."""
+    """`coefficients` as one grid of numbers for each setting: a row for each CNN, a column for each term.
+
+    Of several data sets the first, which the figure names.
+    """
     terms, settings = list(dict.fromkeys(coefficients["term"])), list(dict.fromkeys(coefficients["setting"]))
     first = coefficients["data"].iloc[0]
     figure, axes = plt.subplots(
@@ -83,5 +86,5 @@ def figure(coefficients: pd.DataFrame) -> Figure:
             grid.loc[list(dict.fromkeys(part["arch"]))], ax=axis, annot=True, fmt=".1f", cbar=False, cmap="RdBu_r",
             norm=SymLogNorm(0.5, vmin=-60, vmax=60), annot_kws={"fontsize": 8},
         )  # fmt: skip
-        axis.set(title=setting, xlabel="", ylabel="")
+        axis.set(title=f"{setting} ({first})", xlabel="", ylabel="")
     return figure

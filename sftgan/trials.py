@@ -62,7 +62,7 @@ def run(
     plain, frames = study.trial(), []
     for setting, switches in settings.items():
         trial = study.trial(**switches)
-        for dataset, arch in trial.all_pairs(_datasets(trial)):
+        for dataset, arch in trial.all_pairs(datasets(trial)):
             explained = trial.explained(dataset, arch, "test")
             last = plain.explained(dataset, arch, "test").examples.targets
             maps = trial.maps(dataset, arch, kinds=kinds)
@@ -88,7 +88,7 @@ def run(
     return pd.concat(frames, ignore_index=True)
 
 
-def _datasets(trial: Study) -> list[str]:
+def datasets(trial: Study) -> list[str]:
     """The trial's data sets that the profile names, else all of the similar strategy."""
     everything = [name for names in trial.of_strategy.values() for name in names]
     return [name for name in trial.profile.trial.datasets if name in everything] or list(
@@ -163,7 +163,7 @@ def sizes(study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequen
     rows = []
     for setting, changed in settings.items():
         trial = study.trial(**changed)
-        for kind, gan in trial.gans(trial.strategy(_datasets(trial)[0]), kinds).items():
+        for kind, gan in trial.gans(trial.strategy(datasets(trial)[0]), kinds).items():
             rows.append([setting, kind.upper(), count_parameters(gan.generator), len(gan.losses)])
     return pd.DataFrame(rows, columns=["setting", "kind", "parameters", "steps"])
 
@@ -188,7 +188,7 @@ def first_layer(study: Study) -> tuple[pd.DataFrame, dict[str, list[Tensor]]]:
     """
     trial = study.trial()
     p, frames, pictures = trial.profile, [], {}
-    for (dataset, arch), fitted in trial.classifiers(trial.all_pairs(_datasets(trial))).items():
+    for (dataset, arch), fitted in trial.classifiers(trial.all_pairs(datasets(trial))).items():
         images = trial.chosen(dataset, arch, "test").batch()
         with torch.random.fork_rng():
             torch.manual_seed(study.seed + 1)
