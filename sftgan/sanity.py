@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from sftgan import claims, metrics
 from sftgan.architectures import last_block
+from sftgan.baselines import luminance
 from sftgan.cache import Config, Runtime, Stage
+from sftgan.errors import InputError
 from sftgan.experiments import Case, check_counts, pooled
 from sftgan.explain import examples
 from sftgan.gradcam import minmax
@@ -27,15 +29,17 @@ SWAPS = {
     "fresh generator": "the generator before its training",
     "another image's conditions": "its own picture, the conditions of another image",
     "another image's picture": "its own conditions, the picture of another image",
+    "another class's picture": "its own conditions, the picture of an image of another class",
 }
 
 
 def cascade(study: Study, cases: Sequence[Case], n_steps: int, n_images: int) -> pd.DataFrame:
     """Maps of a CNN whose layers lose what they learned, from the last to the first, beside those of the trained CNN.
 
-    Per case, method, image and share of the layers randomised (0 to 1, `n_steps` steps): Spearman and SSIM with the
-    method's map of the trained CNN, for the class that the trained CNN predicted; and the same of another image's map
-    of the trained CNN, "other" before the name: so alike are maps that have nothing but their CNN in common.
+    Per case, method, image and share of the layers randomised (0 to 1, `n_steps` steps): Spearman, Pearson and SSIM
+    with the method's map of the trained CNN, for the class that the trained CNN predicted. "other" before the name: the
+    same of another image's map of the trained CNN, so alike are maps that have nothing but their CNN in common;
+    "luminance" before it: of the picture in grey. flat: the map has no contrast, so its correlation is 0 by definition.
     """
     check_counts(n_steps=n_steps, n_images=n_images)
     return pooled(study, CASCADE, cases, {"n_steps": n_steps, "n_images": n_images, "seed": study.seed})
@@ -73,15 +77,15 @@ def judged(steps: pd.DataFrame) -> pd.DataFrame:
 def randomise(model: nn.Module, n_layers: int, images: Tensor, seed: int) -> None:
     """Give the last `n_layers` layers with weights (in order of definition) fresh ones, in place.
 
-    Batch norms then take their statistics from `images`: with those of the trained net a random one is often dead.
+    Their batch norms then take their statistics from `images`: with those of the trained net a random one is often
+    dead. The others, which no randomised layer comes before, keep theirs.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for module in _layers(model)[::-1][:n_layers]:
+        chosen = _layers(model)[::-1][:n_layers]
+        for module in chosen:
             module.reset_parameters()
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
+        for norm in [module for module in chosen if isinstance(module, nn.BatchNorm2d)]:
             norm.momentum = None  # the plain average of what is seen
             norm.train()
         model(images)
@@ -97,7 +101,11 @@ def _alike(a: Tensor, b: Tensor) -> dict[str, np.ndarray]:
         structural_similarity(x, y, data_range=1.0, win_size=7)
         for x, y in zip(a.numpy(), b.numpy(), strict=True)
     ]
-    return {"Spearman": metrics.rank_correlation(a, b).numpy(), "SSIM": np.array(ssim)}
+    return {
+        "Spearman": metrics.rank_correlation(a, b).numpy(),
+        "Pearson": metrics.correlation(a, b).numpy(),
+        "SSIM": np.array(ssim),
+    }
 
 
 def _drawn(shown: Examples, gans: Mapping[str, Generator]) -> dict[str, Tensor]:
@@ -130,22 +138,26 @@ def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str
 def _cascade(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     steps, frames = cascade_maps(config, runtime), []
     _, before = steps[0]
+    grey = luminance(EXPLAINED(config["case"]["test"], runtime).examples.images[: config["n_images"]])
     for share, maps in steps:
         for method, drawn in maps.items():
             own = before[method]
             columns = {"method": method, "share": share, "image": range(len(drawn))} | _alike(drawn, own)
-            columns |= {f"other {name}": values for name, values in _alike(own.roll(1, 0), own).items()}
+            columns["flat"] = (drawn.amax((1, 2)) == drawn.amin((1, 2))).numpy()
+            for name, reference in {"other": own.roll(1, 0), "luminance": grey}.items():
+                columns |= {f"{name} {k}": values for k, values in _alike(reference, own).items()}
             frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
 def _swapped(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
-    test, n = config["case"]["test"], config["n_images"]
-    shown = EXPLAINED(test, runtime).examples.subset(torch.arange(n))
-    images, conditions, targets = shown.images, shown.conditions, shown.targets
-    exchanged = {
-        "another image's conditions": Examples(images, conditions.roll(1, 0), targets),
-        "another image's picture": Examples(images.roll(1, 0), conditions, targets),
+    explained = EXPLAINED(config["case"]["test"], runtime)
+    n = min(config["n_images"], len(explained.labels))
+    shown, same, before = explained.examples.subset(torch.arange(n)), torch.arange(n), torch.arange(n).roll(1)
+    sources = {
+        "another image's conditions": (same, before),
+        "another image's picture": (before, same),
+        "another class's picture": (_of_another_class(explained.labels[:n]), same),
     }
     frames = []
     for kind, gan in _generators(config, runtime).items():
@@ -153,13 +165,25 @@ def _swapped(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame
         with torch.random.fork_rng():
             torch.manual_seed(config["seed"] + 1)
             fresh = Generator(gan.kind, gan.eta, gan.width, gan.variant, gan.channels).to(runtime.device)
-        drawn = {"fresh generator": generate(fresh, shown)}
-        drawn |= {name: generate(gan, other) for name, other in exchanged.items()}
-        for swap, maps in drawn.items():
+        drawn = {"fresh generator": (generate(fresh, shown), before)}
+        for swap, (pictures, conditions) in sources.items():
+            mixed = Examples(shown.images[pictures], shown.conditions[conditions], shown.targets)
+            drawn[swap] = generate(gan, mixed), conditions if pictures is same else pictures
+        for swap, (maps, other) in drawn.items():
             columns = {"with its own map": metrics.rank_correlation(maps, own).numpy()}
-            columns["with the other's map"] = metrics.rank_correlation(maps, own.roll(1, 0)).numpy()
+            columns["with the other's map"] = metrics.rank_correlation(maps, own[other]).numpy()
             frames.append(pd.DataFrame({"method": kind, "swap": swap, "image": range(n)} | columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def _of_another_class(labels: Tensor) -> Tensor:
+    """For each image the nearest later one, the first after the last, of another class: int64 (n,)."""
+    n = len(labels)
+    if len(labels.unique()) < 2:
+        raise InputError(f"the first {n} images are of one class: give a larger n_images.")
+    later = (torch.arange(n)[:, None] + torch.arange(1, n)) % n
+    first = (labels[later] != labels[:, None]).int().argmax(1)
+    return later[torch.arange(n), first]
 
 
 CASCADE = Stage(_cascade, "sanity", after=[EXPLAINED, GAN])
