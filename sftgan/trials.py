@@ -12,6 +12,7 @@ from torch import Tensor
 from sftgan import metrics, tables
 from sftgan.architectures import build, last_block
 from sftgan.baselines import luminance
+from sftgan.claims import UNTESTED
 from sftgan.explain import examples
 from sftgan.metrics import correlation, dice
 from sftgan.networks import count_parameters
@@ -30,7 +31,9 @@ LEAK: dict[str, dict[str, Any]] = {
 FLIPS: dict[str, dict[str, Any]] = {
     PAPER: {},
     **{f"{name}: {value}": {name: value} for name, value in RELEASED.items()},
+    "accumulate: last_to_first, target's layer out": {"accumulate": "last_to_first", "exclude_target": True},
     "all together": {"variant": "released"},
+    "all together, adversarial: bce": {"variant": "released", "adversarial": "bce"},
 }
 ADVERSARIAL: dict[str, dict[str, Any]] = {
     "weight 100 (default)": {},
@@ -46,6 +49,8 @@ CONDITIONING: dict[str, dict[str, Any]] = {
     "concatenation, cumulative averages": {"modulation": "concatenation"},
     "SFT, raw Grad-CAMs": {"cumulative": False},
     "concatenation, raw Grad-CAMs": {"modulation": "concatenation", "cumulative": False},
+    "SFT, averages, target's layer out": {"exclude_target": True},
+    "SFT, raw, target's layer out": {"cumulative": False, "exclude_target": True},
 }
 """The settings of the four series of trials: name -> fields of the profile that differ from the paper's."""
 
@@ -138,13 +143,26 @@ def judged(found: pd.DataFrame, claims: Mapping[str, str], data: str) -> pd.Data
 def judge_series(
     series: Sequence[tuple[pd.DataFrame, str, str]], claims: Sequence[str], data: str
 ) -> pd.DataFrame:
-    """Claims that one setting's LSFT is more like its target (r) than another's: frame of `run`, the one, the other."""
+    """Claims that one setting's LSFT is more like its target (r) than another's: frame of `run`, the one, the other.
+
+    Where the one's mean r is not above the mean map's, its generator has learned too little to judge a choice by.
+    """
     rows = []
     for (frame, first, second), claim in zip(series, claims, strict=True):
         lsft = frame[frame["method"] == "LSFT"]
         found = tables.differences(lsft.assign(method=lsft["setting"]), "r", first, [second])
+        reached = frame[frame["setting"] == first].groupby("method")["r"].mean()
+        if reached["LSFT"] <= reached["mean map"]:
+            found["verdict"] = UNTESTED
         rows.append(found.assign(claim=claim, where="beyond the paper", **{"data here": data}))
     return pd.concat(rows, ignore_index=True)[_COLUMNS]
+
+
+def beside_mean_map(frame: pd.DataFrame) -> pd.DataFrame:
+    """`summary` of LSFT by setting, below that of the mean map in the first setting, which is the paper's."""
+    first = frame[(frame["setting"] == frame["setting"].iloc[0]) & (frame["method"] == "mean map")]
+    shown = pd.concat([first.assign(setting="(the mean map)"), frame[frame["method"] == "LSFT"]])
+    return summary(shown, ["setting"])
 
 
 _COLUMNS = [
@@ -159,13 +177,19 @@ def switches() -> pd.DataFrame:
 
 
 def sizes(study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequence[str]) -> pd.DataFrame:
-    """Parameters of each setting's generators, and the steps that they were trained for."""
+    """Parameters of each setting's generators, their steps, and the discriminator's loss over the last epoch.
+
+    log 2 = 0.69 is the loss of a discriminator that cannot tell; NaN where there is none.
+    """
     rows = []
     for setting, changed in settings.items():
         trial = study.trial(**changed)
         for kind, gan in trial.gans(trial.strategy(datasets(trial)[0]), kinds).items():
-            rows.append([setting, kind.upper(), count_parameters(gan.generator), len(gan.losses)])
-    return pd.DataFrame(rows, columns=["setting", "kind", "parameters", "steps"])
+            end = gan.losses[gan.losses["epoch"] == gan.losses["epoch"].max()]["discriminator"].mean()
+            end = np.nan if trial.profile.adversarial == "off" else end
+            rows.append([setting, kind.upper(), count_parameters(gan.generator), len(gan.losses), end])
+    columns = ["setting", "kind", "parameters", "steps", "discriminator's loss"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def released_outputs() -> pd.DataFrame:

@@ -23,7 +23,7 @@ def study():
 
 
 def test_every_difference_is_flipped_alone_and_all_at_once():
-    assert list(trials.FLIPS)[1:-1] == [f"{name}: {value}" for name, (_, value) in SWITCHES.items()]
+    assert list(trials.FLIPS)[1:-3] == [f"{name}: {value}" for name, (_, value) in SWITCHES.items()]
     for settings in (trials.LEAK, trials.FLIPS, trials.ADVERSARIAL, trials.CONDITIONING):
         assert not next(iter(settings.values())), "the first is the paper's"
         for switches in settings.values():
@@ -56,14 +56,14 @@ def test_a_plain_net_has_as_many_parameters_and_steps(study):
     assert sizes["parameters"].max() < 1.1 * sizes["parameters"].min()
 
 
-def made(shifts: dict[str, float], n=20) -> pd.DataFrame:
-    """r of LSFT in some settings, with a known shift for each."""
+def made(shifts: dict[str, float], n=20, mean_map=-0.3) -> pd.DataFrame:
+    """r of LSFT in some settings, with a known shift for each, and of the mean map, with its own."""
     rng = np.random.default_rng(0)
     base = rng.uniform(0.3, 0.6, n)
     rows = [
-        [setting, method, image, base[image] + shift * (method == "LSFT") + 0.001 * rng.normal()]
+        [setting, method, image, base[image] + by + 0.001 * rng.normal()]
         for setting, shift in shifts.items()
-        for method in ("LSFT", "linear")
+        for method, by in {"LSFT": shift, "linear": 0, "mean map": mean_map}.items()
         for image in range(n)
     ]
     frame = pd.DataFrame(rows, columns=["setting", "method", "image", "r"])
@@ -79,6 +79,13 @@ def test_differences_are_paired_and_go_the_way_they_are_named():
     assert between.loc["better", "verdict"] == "holds" and between.loc["worse", "high"] < 0
     series = trials.judge_series([(frame, "better", "worse")], ["more helps"], "digits")
     assert series["claim"].tolist() == ["more helps"] and series["verdict"].tolist() == ["holds"]
+
+
+def test_no_choice_is_judged_by_generators_that_have_learned_nothing():
+    """They are no nearer to the target than the mean map, which is the same for every image."""
+    frame = made({"better": 0.1, "worse": -0.1}, mean_map=0.2)
+    series = trials.judge_series([(frame, "better", "worse")], ["more helps"], "digits")
+    assert series["verdict"].tolist() == ["cannot be tested here"] and series["difference"].item() > 0.1
 
 
 def test_the_published_outputs_are_those_that_were_measured():
