@@ -72,6 +72,7 @@ test: $(READY)
 record: export SFTGAN_COMMAND ?= make record PROFILE=$(PROFILE)$(if $(PARAMS), PARAMS="$(PARAMS)")
 record: $(READY)
 	@$(BIN)/sftgan record --profile $(PROFILE) $(PARAMS)
+	@$(BIN)/sftgan claims
 
 # What was computed (the cache of the study) stays; .venv goes with `rm -r .venv`.
 clean:
