@@ -53,7 +53,9 @@ def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
         else F.interpolate(part[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0] > 0.5
         for part in (split.masks, split.shortcuts)
     )
-    return Explained(shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation)
+    return Explained(
+        shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation
+    )
 
 
 def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:

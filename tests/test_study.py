@@ -450,7 +450,9 @@ def test_a_trial_is_small_and_changes_one_choice():
     trial = study.trial(exclude_target=True)
     own = study.profile.trial
     assert trial.seed == 3 and trial.of_strategy["similar"] == own.datasets == ("mnist",)
-    changed = {name for name in trial.overrides if getattr(trial.profile, name) != getattr(study.profile, name)}
+    changed = {
+        name for name in trial.overrides if getattr(trial.profile, name) != getattr(study.profile, name)
+    }
     assert changed == {"similar", "gan_train", "gan_test", "gan_epochs", "exclude_target"}
     assert trial.profile.gan_epochs == own.gan_epochs
 

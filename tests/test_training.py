@@ -274,6 +274,8 @@ def test_a_softmax_over_one_unit_teaches_nothing():
 
 def test_the_discriminator_waits_for_its_period():
     """Nothing but its first step moves it: from then on its losses differ from those of one that is always trained."""
-    every, never = (train_gan(examples(), examples(5, seed=1), small(discriminator_period=n)) for n in (1, 10**6))
+    every, never = (
+        train_gan(examples(), examples(5, seed=1), small(discriminator_period=n)) for n in (1, 10**6)
+    )
     assert every.losses["discriminator"][0] == never.losses["discriminator"][0]
     assert every.losses["discriminator"].iloc[-1] != never.losses["discriminator"].iloc[-1]
