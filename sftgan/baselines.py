@@ -1,7 +1,7 @@
 """What the generators are compared with: the paper's other methods, by kept libraries, and trivial controls."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
 from types import ModuleType
@@ -22,15 +22,15 @@ METHODS = ("Saliency", "SmoothGrad", "Grad-CAM", "Grad-CAM++", "Score-CAM")
 _SAMPLES, _NOISE = 25, 0.15  # of SmoothGrad; the noise's deviation, for images in [0, 1]
 
 
-def controls(test: Explained, train: Explained, pooled: Sequence[Explained] = ()) -> dict[str, Tensor]:
+def controls(test: Explained, train: Explained, pooled: Tensor | None = None) -> dict[str, Tensor]:
     """Control maps (n, H, W) in [0, 1] for the test examples, by name: those of `CONTROLS`, in that order.
 
     "all ones" is the whole image, "luminance" the image itself in grey, min-max scaled. "mean map" is the average
     Grad-CAM of the training examples. "class mean map" is that of the other test images of the same predicted class
     (where there is none, the mean map): an oracle, as no method has seen a Grad-CAM of these classes. "mean activation"
     is that of the last layer, and knows no class. "last CGMA" and "mean of CGMAs" are what the generator is given,
-    min-max scaled. "linear" and "linear (this CNN)" are `linear_map`s fitted to the training examples of all pairs,
-    `pooled`, and of this one; without `pooled` the first is left out.
+    min-max scaled. "linear" and "linear (this CNN)" are `linear_map`s: by the `linear_fit` to the training examples of
+    all pairs, `pooled`, and to this one's; without `pooled` the first is left out.
     """
     shown, mean = test.examples, train.examples.targets.mean(0)
     drawn = {
@@ -39,12 +39,16 @@ def controls(test: Explained, train: Explained, pooled: Sequence[Explained] = ()
         "mean map": mean.expand_as(shown.targets),
         "class mean map": _class_mean(shown.targets, test.predictions, mean),
         "mean activation": test.activation,
-        "last CGMA": minmax(shown.conditions[:, -1])[0],
-        "mean of CGMAs": minmax(shown.conditions.mean(1))[0],
+        **averages(shown.conditions),
     }
-    if pooled:
-        drawn["linear"] = linear_map(linear_fit([part.examples for part in pooled]), shown)
+    if pooled is not None:
+        drawn["linear"] = linear_map(pooled, shown)
     return drawn | {"linear (this CNN)": linear_map(linear_fit([train.examples]), shown)}
+
+
+def averages(conditions: Tensor) -> dict[str, Tensor]:
+    """Of conditions (n, channels, H, W) the last and the mean, min-max scaled: maps (n, H, W) by control."""
+    return {"last CGMA": minmax(conditions[:, -1])[0], "mean of CGMAs": minmax(conditions.mean(1))[0]}
 
 
 def luminance(images: Tensor) -> Tensor:
@@ -52,13 +56,16 @@ def luminance(images: Tensor) -> Tensor:
     return minmax(torch.einsum("nchw,c->nhw", images, torch.tensor([0.299, 0.587, 0.114])))[0]
 
 
-def linear_fit(parts: Sequence[Examples]) -> Tensor:
+def linear_fit(parts: Iterable[Examples]) -> Tensor:
     """Least squares of the target on the conditions, the three colours and 1, over all pixels: float64 (channels + 4,).
 
     The same weights serve every pixel. Of all that fit equally well these are the smallest.
     """
-    normal = sum(x.T @ x for x in map(_regressors, parts))
-    moment = sum(_regressors(part).T @ part.targets.double().flatten() for part in parts)
+    normal = moment = 0
+    for part in parts:
+        planes = _regressors(part)
+        normal = normal + planes.T @ planes
+        moment = moment + planes.T @ part.targets.double().flatten()
     return torch.linalg.lstsq(normal, moment[:, None], driver="gelsd").solution[:, 0]
 
 
@@ -125,14 +132,19 @@ def activation(model: nn.Module, layer: nn.Module) -> nn.Module:
 
 
 def _gradients(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    if name == "SmoothGrad":
+        return smoothgrad(model, images, classes, _SAMPLES)
+    saliency = _library("captum.attr", "captum").Saliency(model)
+    return saliency.attribute(images.clone().requires_grad_(), target=classes).amax(1)
+
+
+def smoothgrad(model: nn.Module, images: Tensor, classes: Tensor, samples: int) -> Tensor:
+    """SmoothGrad (B, H, W) of as many noisy copies as `samples`, not scaled; see `maps`."""
     attr = _library("captum.attr", "captum")
-    saliency, images = attr.Saliency(model), images.clone().requires_grad_()
-    if name == "Saliency":
-        return saliency.attribute(images, target=classes).amax(1)
-    smoothed = attr.NoiseTunnel(saliency).attribute(
-        images,
+    smoothed = attr.NoiseTunnel(attr.Saliency(model)).attribute(
+        images.clone().requires_grad_(),
         nt_type="smoothgrad",
-        nt_samples=_SAMPLES,
+        nt_samples=samples,
         nt_samples_batch_size=1,
         stdevs=_NOISE,
         target=classes,

@@ -347,17 +347,9 @@ def _cell(study: Study, dataset: str, archs: list[str], teacher: str, arch: str,
 
 def _prepare(study: Study, cells: list[Config]) -> None:
     """Fill every stage that the cells need, side by side where several processes may run."""
-    sources = _unique(source for cell in cells for source in (cell["test"], *cell["train"]))
-    EXPLAINED.fill(_unique(source["explained"] for source in sources), study.runtime)
+    sources = [source for cell in cells for source in (cell["test"], *cell["train"])]
+    EXPLAINED.fill((source["explained"] for source in sources), study.runtime)
     maps = (source[name] for source in sources for name in ("gradient", "few", "many") if name in source)
-    TAUGHT.fill(_unique(maps), study.runtime)
+    TAUGHT.fill(maps, study.runtime)
     STUDENT.fill([student for cell in cells for student in cell["students"].values()], study.runtime)
     DRAWN.fill(cells, study.runtime)
-
-
-def _unique(configs: Iterable[Config]) -> list[Config]:
-    found: list[Config] = []
-    for config in configs:
-        if config not in found:
-            found.append(config)
-    return found

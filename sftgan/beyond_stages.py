@@ -11,6 +11,7 @@ from sftgan.architectures import last_block, target_layer
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.explain import examples
 from sftgan.gradcam import block_cam, mean_activation
+from sftgan.metrics import resized
 from sftgan.networks import Generator
 from sftgan.reading import Reading
 from sftgan.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA
@@ -25,34 +26,32 @@ def _taught(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
     images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch()[: config["n"]]
     layer = target_layer(model, explained["cnn"]["arch"])
     maps = teach(model, layer, images, config["name"], config["samples"], config["seed"])
-    return students.resized(maps, explained["size"])
+    return resized(maps, (explained["size"], explained["size"]))
+
+
+def _source(config: Config, runtime: Runtime) -> students.Source:
+    """What the students see of one CNN."""
+    taught = (TAUGHT(config[name], runtime) for name in ("gradient", "few"))
+    return EXPLAINED(config["explained"], runtime), *taught
 
 
 def _student(config: Config, runtime: Runtime, checkpoint: Path) -> Generator:
-    parts = []
-    for one in config["train"]:
-        source = (
-            EXPLAINED(one["explained"], runtime),
-            TAUGHT(one["gradient"], runtime),
-            TAUGHT(one["few"], runtime),
-        )
-        parts.append(students.examples(source, config["inputs"], config["side"]))
-    train = Examples.concatenate(parts)
+    sources = (_source(one, runtime) for one in config["train"])
+    train = Examples.concatenate(
+        [students.examples(source, config["inputs"], config["side"]) for source in sources]
+    )
     recipe = GANRecipe(**config["recipe"])
     watched = train.subset(torch.arange(1))
-    return train_gan(train, watched, recipe, config["seed"], accelerator=runtime.accelerator).generator
+    return train_gan(train, watched, recipe, config["seed"], checkpoint, runtime.accelerator).generator
 
 
 def _drawn(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
-    test, *train = (
-        (EXPLAINED(one["explained"], runtime), TAUGHT(one["gradient"], runtime), TAUGHT(one["few"], runtime))
-        for one in (config["test"], *config["train"])
-    )
+    test, *train = (_source(one, runtime) for one in (config["test"], *config["train"]))
     maps, side = {}, config["side"]
     for method, student in config["students"].items():
         shown = students.examples(test, student["inputs"], side)
         net = STUDENT(student, runtime).to(runtime.device)
-        maps[method] = students.resized(generate(net, shown), test[2].shape[-1])
+        maps[method] = resized(generate(net, shown), tuple(test[2].shape[-2:]))
     maps |= students.controls(test, train, side)
     return maps | {FEW: test[2], MANY: TAUGHT(config["test"]["many"], runtime)}
 
@@ -97,7 +96,7 @@ def _timed(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     return students.cpu_seconds(work, n)
 
 
-TAUGHT = Stage(_taught, "teachers", "students", "architectures", after=[CLASSIFIER, IMAGE_DATA])
+TAUGHT = Stage(_taught, "teachers", "metrics", "architectures", after=[CLASSIFIER, IMAGE_DATA])
 STUDENT = Stage(_student, "students", "training", after=[EXPLAINED, TAUGHT])
 DRAWN = Stage(_drawn, "students", "training", after=[STUDENT])
 SCORED = Stage(_scored, "students", after=[DRAWN, CLASSIFIER])

@@ -133,7 +133,8 @@ class Stage:
 
     def fill(self, configs: Iterable[Config], runtime: Runtime) -> None:
         """Compute what is missing, by `runtime.workers` processes, and load nothing."""
-        missing = [c for c in configs if not self.is_stored(c, runtime)]
+        wanted = {self._entry(c, runtime): c for c in configs}  # each once
+        missing = [c for c in wanted.values() if not self.is_stored(c, runtime)]
         if len(missing) > 1 and runtime.workers > 1:
             with warnings.catch_warnings():  # a worker that has grown is replaced: nothing is lost
                 warnings.filterwarnings("ignore", "A worker stopped", UserWarning)

@@ -32,10 +32,10 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str]
     """
     if not by:
         rows = [_judged(scores, ordering) for ordering in orderings]
-        return pd.DataFrame(rows, columns=_COLUMNS).astype({"n": "Int64"})
+        return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "Int64"})
     groups = scores.groupby(list(by), sort=False)
     parts = [judge(part, orderings).assign(**dict(zip(by, key, strict=True))) for key, part in groups]
-    return pd.concat(parts, ignore_index=True)[[*by, *_COLUMNS]]
+    return pd.concat(parts, ignore_index=True)[[*by, *COLUMNS]]
 
 
 def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def listed(judged: pd.DataFrame, orderings: Sequence[Ordering]) -> dict[str, str
 
 
 _FOUND = ["comparison", "n", "difference", "low", "high", "effect size", "verdict"]
-_COLUMNS = ["claim", "where", "data here", *_FOUND]
+COLUMNS = ["claim", "where", "data here", *_FOUND]
 _BETTER = "better than every control"
 
 
@@ -206,7 +206,7 @@ def shortcut_claims(shares: pd.DataFrame) -> pd.DataFrame:
     found = pd.concat([marks.assign(testable=tells["Grad-CAM"]), more.assign(testable=any(tells.values()))])
     found = found.assign(**{"where": "section 4.3.6", "data here": "; ".join(learned["data"].unique())})
     found["verdict"] = found["verdict"].where(found["testable"] & found["n"].notna(), UNTESTED)
-    return found.reindex(columns=_COLUMNS).astype({"n": "Int64"}).reset_index(drop=True)
+    return found.reindex(columns=COLUMNS).astype({"n": "Int64"}).reset_index(drop=True)
 
 
 def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame) -> pd.DataFrame:
@@ -226,7 +226,7 @@ def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame)
     )  # fmt: skip
     judged = [judge(frames[name], orderings) for name, orderings in QUALITATIVE_ORDERINGS.items()]
     found = pd.concat([additional, *judged, shortcut_claims(shares)], ignore_index=True)
-    return found[_COLUMNS].astype({"n": "Int64"})
+    return found[COLUMNS].astype({"n": "Int64"})
 
 
 def word_claims(words: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +247,7 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
         else:
             row |= {"verdict": UNTESTED}
         rows.append(row)
-    columns = ["who says so", *(column for column in _COLUMNS if column != "where")]
+    columns = ["who says so", *(column for column in COLUMNS if column != "where")]
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
@@ -291,7 +291,7 @@ def noise_claims(measured: pd.DataFrame) -> pd.DataFrame:
         for frame, orderings in ((levels, NOISE_LEVELS), (slopes, NOISE_SLOPES))
     ]
     named = ", ".join(f"{d:g}" for d in densities) or f"no density from {NOISE[0]:g} to {NOISE[1]:g}"
-    return pd.concat(parts, ignore_index=True).assign(densities=named)[["strategy", "densities", *_COLUMNS]]
+    return pd.concat(parts, ignore_index=True).assign(densities=named)[["strategy", "densities", *COLUMNS]]
 
 
 def slopes_by_density(noisy: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sftgan import metrics, words
 from sftgan.architectures import last_block
 from sftgan.baselines import CONTROLS, luminance
+from sftgan.bootstrap import proportion_ci
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.captions import roles
 from sftgan.cgma import cgma, positions
@@ -21,7 +22,7 @@ from sftgan.gradcam import layer_cams
 from sftgan.networks import count_parameters
 from sftgan.noise import check_densities, salt_and_pepper
 from sftgan.reading import Reading
-from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA
+from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA, generators
 from sftgan.study import STRATEGIES, Study
 from sftgan.survey import Question
 from sftgan.training import Examples, generate
@@ -45,7 +46,7 @@ def accuracies(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     for (dataset, arch), fitted in study.classifiers(pairs).items():
         image = study.image_data(dataset, arch).test.batch(slice(0, 1))
         n = int(fitted.confusion.sum())
-        low, high = metrics.proportion_ci(fitted.test_accuracy, n)
+        low, high = proportion_ci(fitted.test_accuracy, n)
         rows.append({
             "data": study.labels()[dataset],
             "dataset": dataset,
@@ -175,7 +176,7 @@ def crossed_accuracies(study: Study, arch: str = "inception_v3") -> pd.DataFrame
             test = study.image_data(scenes, arch).test
             right = predict(fitted.model, test).argmax(1) == test.labels
             accuracy = right.double().mean().item()
-            low, high = metrics.proportion_ci(accuracy, len(right))
+            low, high = proportion_ci(accuracy, len(right))
             rows.append([cnn, study.labels()[scenes], len(right), accuracy, low, high])
     return pd.DataFrame(rows, columns=["cnn", "scenes", "n", "accuracy", "low", "high"])
 
@@ -332,10 +333,7 @@ def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     split = IMAGE_DATA(test["data"], runtime).chosen(**test["images"])
     clean, train = (EXPLAINED(config["case"][part], runtime) for part in ("test", "train"))
     truth = (metrics.binarise(clean.examples.targets) if clean.masks is None else clean.masks)[:n]
-    gans = {
-        kind.upper(): GAN(gan, runtime).generator.to(runtime.device)
-        for kind, gan in config["case"]["gans"].items()
-    }
+    gans = generators(config["case"]["gans"], runtime)
     block, frames = last_block(model, arch), []
     for density in config["densities"]:
         noisy = salt_and_pepper(split.batch()[:n], density, config["seed"])
@@ -359,8 +357,7 @@ def _relevance(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFra
     explained, train = (EXPLAINED(config["case"][part], runtime) for part in ("test", "train"))
     test, mean, masks = explained.examples, train.examples.conditions.mean(0), explained.masks
     truth, frames = metrics.binarise(test.targets) if masks is None else masks, []
-    for kind, gan in config["case"]["gans"].items():
-        generator = GAN(gan, runtime).generator.to(runtime.device)
+    for name, generator in generators(config["case"]["gans"], runtime).items():
         maps = generate(generator, test)
         share = metrics.foreground_share(maps, truth)
         for replacement, c, conditions in metrics.replaced(test.conditions, mean):
@@ -371,7 +368,7 @@ def _relevance(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFra
                 "intensity lost": (maps - without).double().mean((1, 2)),
                 "foreground share lost": share - metrics.foreground_share(without, truth),
             })  # fmt: skip
-            frames.append(frame.assign(method=kind.upper(), truth="Grad-CAM" if masks is None else "object"))
+            frames.append(frame.assign(method=name, truth="Grad-CAM" if masks is None else "object"))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 
 from sftgan import metrics, tables
 from sftgan.cache import Config, Runtime, Stage
@@ -122,10 +121,8 @@ def _curves(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     )
     frames = []
     for method, maps in MAPS(config["case"], runtime).items():
-        sized = F.interpolate(maps[:n, None], images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
-        pairs = metrics.perturbed(images, sized, steps)
-        found = [metrics.confidence(model, torch.cat(pair), classes.repeat(2)) for pair in pairs]
-        frame = pd.DataFrame({"confidence": torch.cat(found)}, index).reset_index()
+        found = metrics.perturbation_curves(model, images, maps[:n], classes, steps)
+        frame = pd.DataFrame({"confidence": found.movedim(-1, 0).flatten()}, index).reset_index()
         frames.append(frame.assign(method=method))
     return pd.concat(frames, ignore_index=True)
 

@@ -59,13 +59,10 @@ def coefficients(study: Study) -> pd.DataFrame:
         trial = study.trial(**switches)
         channels = trial.profile.reading().channels
         terms = [*(f"CGMA {k}" for k in range(channels)), "red", "green", "blue", "1"]
-        for dataset in trials.datasets(trial):
-            for arch in trial.profile.cnns:
-                fit = linear_fit([trial.explained(dataset, arch, "train").examples])
-                named = {"setting": setting, "data": trial.labels()[dataset], "arch": arch}
-                rows += [
-                    named | {"term": t, "coefficient": c} for t, c in zip(terms, fit.tolist(), strict=True)
-                ]
+        for dataset, arch in trial.all_pairs(trials.datasets(trial)):
+            fit = linear_fit([trial.explained(dataset, arch, "train").examples])
+            named = {"setting": setting, "data": trial.labels()[dataset], "arch": arch}
+            rows += [named | {"term": t, "coefficient": c} for t, c in zip(terms, fit.tolist(), strict=True)]
     return pd.DataFrame(rows)
 
 

@@ -303,8 +303,7 @@ def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, s
     """Each recorded frame of `claims.against_best_control`; `chapters` are the notebooks by number."""
     yield (
         "A method is *better* only where it beats the best of the controls, which need no generator, with the whole "
-        "interval. The difference is the method minus that control; of the deletion area, less is better. Of several "
-        "measures, each has its rows, in the order of the chapter."
+        "interval. The difference is the method minus that control; of the deletion area, less is better."
     )
     for profile in profiles:
         for path in sorted((figures / profile).glob("*_best_control.csv")):

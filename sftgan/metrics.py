@@ -1,4 +1,4 @@
-"""Measures of maps (paper, sections 4.2, 4.4 and 5), and bootstrap intervals over images.
+"""Measures of maps (paper, sections 4.2, 4.4 and 5).
 
 Two places where the paper cannot be taken by the letter:
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, bootstrap, rankdata
+from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,10 +80,14 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     return correlation(*ranks)
 
 
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (B, h, w) in [0, 1] at another height and width, in [0, 1]."""
+    return F.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+
+
 def energy_map(images: Tensor, maps: Tensor) -> Tensor:
     """Images (B, 3, H, W) times their maps (B, h, w), which are brought to H x W (section 4.2.3)."""
-    maps = F.interpolate(maps[:, None], images.shape[-2:], mode="bilinear", antialias=True).clamp(0, 1)
-    return images * maps
+    return images * resized(maps, images.shape[-2:])[:, None]
 
 
 @torch.no_grad()
@@ -168,6 +172,23 @@ def perturbed(images: Tensor, maps: Tensor, steps: int) -> Iterator[tuple[Tensor
         yield images * ~first, images * first
 
 
+def perturbation_curves(
+    model: nn.Module, images: Tensor, maps: Tensor, classes: Tensor, steps: int
+) -> Tensor:
+    """Confidence in the classes along `perturbed`: float64 (2, B, steps + 1), deletion and insertion.
+
+    Maps (B, h, w) are brought to the size of the images (B, 3, H, W).
+    """
+    sized = F.interpolate(maps[:, None], images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
+    return torch.stack(
+        [
+            confidence(model, torch.cat(pair), classes.repeat(2)).view(2, -1)
+            for pair in perturbed(images, sized, steps)
+        ],
+        dim=-1,
+    )
+
+
 def area_under_curve(curves: Tensor) -> Tensor:
     """Area (...) below curves (..., steps + 1) over the shares 0 to 1, by trapezoids."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[-1] - 1))
@@ -237,132 +258,6 @@ def replaced(conditions: Tensor, mean: Tensor) -> Iterator[tuple[str, int, Tenso
             yield replacement, c, without
 
 
-def proportion_ci(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval (low, high) of a share, in [0, 1], of n images."""
-    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def bootstrap_ci(
-    values: np.ndarray | Tensor, level: float = 0.95, n: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of the mean of `values` (images,), from `n` resamples.
-
-    Constant values v give (v, v). A single value says nothing about its spread and gives (nan, nan).
-    """
-    return statistic_ci(np.mean, values, level=level, n=n, seed=seed)
-
-
-def statistic_ci(
-    statistic: Callable[..., np.ndarray], *columns: np.ndarray | Tensor, **options
-) -> tuple[float, float]:
-    """The interval (low, high) of `resampled`."""
-    return resampled(statistic, *columns, **options)[:2]
-
-
-class Resampled(NamedTuple):
-    """Percentile interval of a statistic, and the two-sided p-value of zero, at least 1 / resamples."""
-
-    low: float
-    high: float
-    p: float
-
-
-def resampled(
-    statistic: Callable[..., np.ndarray],
-    *columns: np.ndarray | Tensor,
-    units: np.ndarray | None = None,
-    strata: np.ndarray | None = None,
-    seeds: np.ndarray | None = None,
-    level: float = 0.95,
-    n: int = 2000,
-    seed: int = 0,
-) -> Resampled:
-    """Percentile bootstrap of `statistic(*columns, axis)`, whose columns share their rows.
-
-    `units` (rows,) says which image a row is about, where an image has several, such as one for each CNN: whole
-    images are drawn, and each must have the same number of rows. None: each row is an image. `strata` (rows,) says
-    which data set a row belongs to: images are drawn anew within each data set, as the data sets are given and no
-    sample of anything. `seeds` (rows,) says which training: of several, trainings are drawn first and images within
-    each of them, as both are samples; an image of one training is none of another. A data set of a single image gives
-    NaN. See `bootstrap_ci`, which is this for the mean.
-    """
-    arrays = [_as_finite(column, "values") for column in columns]
-    if not 0 < level < 1:
-        raise InputError(f"level is {level}: give a share between 0 and 1, such as 0.95")
-    if n < 1:
-        raise InputError(f"n is {n}: give at least one resample")
-    n_rows = len(arrays[0])
-    if {len(array) for array in arrays} != {n_rows}:
-        raise InputError(
-            f"columns of {', '.join(str(len(a)) for a in arrays)} values: pair those of the same images"
-        )
-    rows = _rows_of(np.arange(n_rows) if units is None else np.asarray(units))
-    if all(np.ptp(array) == 0 for array in arrays) and len(rows) > 1:
-        value = float(statistic(*[array[:1] for array in arrays], axis=-1))
-        return Resampled(value, value, _two_sided(np.full(n, value)))
-    trained = _images_of(rows, seeds, strata)
-    if min(len(images) for data_sets in trained for images in data_sets) == 1:
-        return Resampled(*[float("nan")] * 3)
-
-    def of_drawn(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        taken = rows[np.concatenate(drawn, axis=-1)]
-        taken = taken.reshape(*taken.shape[:-2], -1)
-        return statistic(*(array[taken] for array in arrays), axis=axis)
-
-    rng, tail = np.random.default_rng(seed), 50 * (1 - level)
-    if len(trained) > 1:
-        found = np.array([of_drawn(*_drawn(trained, rng), axis=-1) for _ in range(n)])
-        return Resampled(*map(float, np.percentile(found, [tail, 100 - tail])), _two_sided(found))
-    result = bootstrap(
-        trained[0],
-        of_drawn,
-        confidence_level=level,
-        n_resamples=n,
-        method="percentile",
-        vectorized=True,
-        batch=max(1, 10**7 // n_rows),  # at most 80 MB at a time
-        rng=rng,
-    )
-    return Resampled(*map(float, result.confidence_interval), _two_sided(result.bootstrap_distribution))
-
-
-def _images_of(
-    rows: np.ndarray, seeds: np.ndarray | None, strata: np.ndarray | None
-) -> list[list[np.ndarray]]:
-    """For each seed and each of its strata, which images these are; rows (images, rows of each)."""
-    seed, stratum = (
-        np.zeros(rows.shape, int) if key is None else np.unique(np.asarray(key), return_inverse=True)[1][rows]
-        for key in (seeds, strata)
-    )
-    if np.ptp(seed, axis=1).any():
-        raise InputError("an image has rows of several seeds: count it as another image with each seed")
-    of_seeds = [(seed[:, 0] == s, stratum[:, 0]) for s in np.unique(seed)]
-    return [[np.flatnonzero(mine & (names == k)) for k in np.unique(names[mine])] for mine, names in of_seeds]
-
-
-def _drawn(trained: list[list[np.ndarray]], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Images of each data set, drawn from seeds that are drawn, both with replacement."""
-    for s in rng.integers(len(trained), size=len(trained)):
-        for images in trained[s]:
-            yield images[rng.integers(len(images), size=len(images))]
-
-
-def _two_sided(found: np.ndarray) -> float:
-    share = min(np.mean(found <= 0), np.mean(found >= 0))
-    return float(np.clip(2 * share, 1 / len(found), 1))
-
-
-def _rows_of(units: np.ndarray) -> np.ndarray:
-    """Indices (images, rows of each) of the rows of each image."""
-    _, counts = np.unique(units, return_counts=True)
-    if np.ptp(counts):
-        raise InputError(
-            f"some images have {counts.min()} rows and some {counts.max()}: leave out those that are not complete"
-        )
-    return np.argsort(units, kind="stable").reshape(len(counts), -1)
-
-
 def _ratio(above: np.ndarray, below: np.ndarray, axis: int) -> np.ndarray:
     total = below.sum(axis)
     return 100 * above.sum(axis) / np.where(total > 0, total, 1)
@@ -383,16 +278,3 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
             f"prediction has shape {tuple(prediction.shape)} and truth {tuple(truth.shape)}: "
             "bring them to the same images and size"
         )
-
-
-def _as_finite(values: np.ndarray | Tensor, name: str) -> np.ndarray:
-    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise InputError(f"{name} has shape {values.shape}: give one value for each image, at least one")
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise InputError(
-            f"{name} holds NaN or infinity at {bad} of {len(values)} images: drop or define those first"
-        )
-    return values

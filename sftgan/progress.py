@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from sftgan import metrics
+from sftgan.bootstrap import proportion_ci
 from sftgan.claims import UNTESTED
 from sftgan.paper import ANIMALS10_ACCURACY, CHINESE_MNIST_ACCURACY, CNN_ACCURACIES, verdict
 from sftgan.study import Study
@@ -45,7 +46,7 @@ def accuracy_claims(accuracies: pd.DataFrame, strategies: Mapping[str, str]) -> 
         if part.empty:
             continue
         n = int(part.groupby("dataset")["test images"].first().sum())
-        low, high = metrics.proportion_ci(part["accuracy"].mean(), n)
+        low, high = proportion_ci(part["accuracy"].mean(), n)
         rows.append({
             "claim": claim, "data here": "; ".join(part["data"].unique()), "CNN": ", ".join(part["arch"].unique()),
             "images": n, "published": published, "accuracy": part["accuracy"].mean(), "low": low, "high": high,

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from sftgan import claims, metrics
 from sftgan.architectures import last_block
-from sftgan.baselines import luminance
+from sftgan.baselines import averages, luminance
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.errors import InputError
 from sftgan.experiments import Case, check_counts, pooled
 from sftgan.explain import examples
-from sftgan.gradcam import minmax
 from sftgan.networks import Generator
 from sftgan.paper import Ordering
 from sftgan.reading import Reading
-from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA
+from sftgan.stages import CLASSIFIER, EXPLAINED, GAN, IMAGE_DATA, generators
 from sftgan.study import Study
 from sftgan.training import Examples, generate
 
@@ -68,8 +67,8 @@ def judged(steps: pd.DataFrame) -> pd.DataFrame:
             part.assign(method="another image", value=part["other Spearman"]),
         ])  # fmt: skip
         claim = f"{method} depends on what the CNN has learned"
-        rows.append(Ordering(claim, "beyond the paper", "value", "another image", "randomised"))
-        rows[-1] = claims.judge(two, [rows[-1]])
+        claimed = Ordering(claim, "beyond the paper", "value", "another image", "randomised")
+        rows.append(claims.judge(two, [claimed]))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -109,14 +108,8 @@ def _alike(a: Tensor, b: Tensor) -> dict[str, np.ndarray]:
 
 
 def _drawn(shown: Examples, gans: Mapping[str, Generator]) -> dict[str, Tensor]:
-    last, mean = shown.conditions[:, -1], shown.conditions.mean(1)
-    maps = {"Grad-CAM": shown.targets, "last CGMA": minmax(last)[0], "mean of CGMAs": minmax(mean)[0]}
+    maps = {"Grad-CAM": shown.targets} | averages(shown.conditions)
     return maps | {name: generate(gan, shown) for name, gan in gans.items()}
-
-
-def _generators(config: Config, runtime: Runtime) -> dict[str, Generator]:
-    gans = config["case"]["gans"].items()
-    return {kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in gans}
 
 
 def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str, Tensor]]]:
@@ -126,7 +119,7 @@ def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str
     block, reading = last_block(model, test["cnn"]["arch"]), Reading(**test["reading"])
     images = IMAGE_DATA(test["data"], runtime).chosen(**test["images"]).batch()
     classes = EXPLAINED(test, runtime).predictions[:n]
-    gans, n_layers, steps = _generators(config, runtime), len(_layers(model)), []
+    gans, n_layers, steps = generators(config["case"]["gans"], runtime), len(_layers(model)), []
     for step in range(n_steps + 1):
         if step:
             randomise(model, round(step / n_steps * n_layers), images.to(runtime.device), config["seed"] + 1)
@@ -160,7 +153,7 @@ def _swapped(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame
         "another class's picture": (_of_another_class(explained.labels[:n]), same),
     }
     frames = []
-    for kind, gan in _generators(config, runtime).items():
+    for kind, gan in generators(config["case"]["gans"], runtime).items():
         own = generate(gan, shown)
         with torch.random.fork_rng():
             torch.manual_seed(config["seed"] + 1)

@@ -15,6 +15,8 @@ from sftgan.classifiers import Fitted, Recipe, fit
 from sftgan.data import ImageData
 from sftgan.explain import Explained, examples
 from sftgan.gradcam import mean_activation
+from sftgan.metrics import resized
+from sftgan.networks import Generator
 from sftgan.reading import Reading
 from sftgan.training import Examples, GANRecipe, TrainedGAN, generate, train_gan
 
@@ -69,13 +71,20 @@ def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:
 
 def _maps(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
     test, train = (EXPLAINED(config[part], runtime) for part in ("test", "train"))
-    gans = {
-        kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in config["gans"].items()
-    }
+    gans = generators(config["gans"], runtime)
     drawn = {name: generate(generator, test.examples) for name, generator in gans.items()}
-    trained_on = next(iter(config["gans"].values()))["train"]
-    pooled = [EXPLAINED(part, runtime) for part in trained_on]
+    pairs = next(iter(config["gans"].values()))["train"]
+    pooled = LINEAR({"title": f"linear fit of {len(pairs)} pairs", "train": pairs}, runtime)
     return drawn | {"Grad-CAM": test.examples.targets} | baselines.controls(test, train, pooled)
+
+
+def _linear(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
+    return baselines.linear_fit(EXPLAINED(pair, runtime).examples for pair in config["train"])
+
+
+def generators(gans: Config, runtime: Runtime) -> dict[str, Generator]:
+    """The trained generators of `Study.gan_configs`, by the name of their method, where the runtime computes."""
+    return {kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in gans.items()}
 
 
 def _compared(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, Tensor]:
@@ -85,7 +94,7 @@ def _compared(config: Config, runtime: Runtime, checkpoint: Path) -> dict[str, T
     layer = target_layer(model, explained["cnn"]["arch"])
     size = (explained["size"], explained["size"])
     return {
-        name: F.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+        name: resized(maps, size)
         for name, maps in baselines.maps(model, layer, images, config["methods"], config["seed"])
     }
 
@@ -108,7 +117,8 @@ IMAGE_DATA = Stage(_image_data, "data")
 CLASSIFIER = Stage(_classifier, "classifiers", "architectures", after=[IMAGE_DATA])
 EXPLAINED = Stage(_explained, "explain", "architectures", after=[CLASSIFIER])
 GAN = Stage(_gan, "training", after=[EXPLAINED])
-MAPS = Stage(_maps, "training", "baselines", after=[EXPLAINED, GAN])
-COMPARED = Stage(_compared, "baselines", after=[EXPLAINED])
+LINEAR = Stage(_linear, "baselines", after=[EXPLAINED])
+MAPS = Stage(_maps, "training", "baselines", after=[EXPLAINED, GAN, LINEAR])
+COMPARED = Stage(_compared, "baselines", "metrics", after=[EXPLAINED])
 CAPTION_DATA = Stage(_caption_data, "captions")
 CAPTIONER = Stage(_captioner, "captioning", after=[CLASSIFIER, CAPTION_DATA])

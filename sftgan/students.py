@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sftgan import metrics
+from sftgan.baselines import linear_fit, linear_map
 from sftgan.errors import check_name
 from sftgan.explain import Explained
 from sftgan.gradcam import minmax
@@ -28,12 +30,6 @@ WITHOUT, WITH = "image + free", "image + free + CGMAs"
 FEW, MANY = "teacher, few samples", "teacher, many samples"
 Source = tuple[Explained, Tensor, Tensor]
 """Of one CNN's images: what is explained, and (n, H, W) the input gradient and the map to be learned."""
-
-
-def resized(maps: Tensor, size: int) -> Tensor:
-    """Maps (n, H, W) in [0, 1] at size x size."""
-    side = (size, size)
-    return F.interpolate(maps[:, None], side, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
 
 
 def channels(source: Source) -> dict[str, Tensor]:
@@ -62,22 +58,16 @@ def examples(source: Source, inputs: str, side: int) -> Examples:
 
 
 def linear(train: Sequence[Examples], test: Examples) -> Tensor:
-    """The map (n, H, W) as a weighted sum of the conditions and a constant at each pixel, fitted to all of `train`."""
-
-    def rows(part: Examples) -> Tensor:
-        pixels = part.conditions.movedim(1, -1).flatten(0, 2).double()
-        return torch.cat([pixels, torch.ones(len(pixels), 1, dtype=torch.float64)], 1)
-
-    targets = torch.cat([part.targets.flatten() for part in train]).double()[:, None]
-    weights = torch.linalg.lstsq(torch.cat([rows(part) for part in train]), targets, driver="gelsd").solution
-    return (rows(test) @ weights).view(test.targets.shape).float().clamp(0, 1)
+    """`baselines.linear_map` (n, H, W) of the conditions alone, without the colours, fitted to all of `train`."""
+    colourless = [replace(part, images=part.images[:, :0]) for part in (*train, test)]
+    return linear_map(linear_fit(colourless[:-1]), colourless[-1])
 
 
 def controls(test: Source, train: Sequence[Source], side: int) -> dict[str, Tensor]:
     """Maps (n, H, W) in [0, 1] by name: no generator, and of the teacher no more than a student sees of it."""
-    size = test[2].shape[-1]
+    size = tuple(test[2].shape[-2:])
     fitted = {
-        f"linear: {inputs.removeprefix('image + ')}": resized(
+        f"linear: {inputs.removeprefix('image + ')}": metrics.resized(
             linear([examples(one, inputs, side) for one in train], examples(test, inputs, side)), size
         )
         for inputs in (WITHOUT, WITH)
@@ -108,12 +98,7 @@ def areas(
     model: nn.Module, images: Tensor, classes: Tensor, maps: Tensor, steps: int
 ) -> dict[str, np.ndarray]:
     """By image the areas below the curves of deletion and insertion; maps (n, h, w) are brought to the images' size."""
-    maps = F.interpolate(maps[:, None], images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
-    curves = [
-        metrics.confidence(model, torch.cat(pair), classes.repeat(2)).view(2, -1)
-        for pair in metrics.perturbed(images, maps, steps)
-    ]
-    found = metrics.area_under_curve(torch.stack(curves, -1))
+    found = metrics.area_under_curve(metrics.perturbation_curves(model, images, maps, classes, steps))
     return {"deletion": found[0].numpy(), "insertion": found[1].numpy()}
 
 

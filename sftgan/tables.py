@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from sftgan.bootstrap import resampled, statistic_ci
 from sftgan.errors import InputError, check_name
-from sftgan.metrics import resampled, statistic_ci
 from sftgan.paper import verdict
 
 
@@ -19,7 +19,7 @@ def means(
 
     Rows of one `image` of one `dataset`, such as those of several CNNs, are drawn together, images within their
     data set. With several in a column `seed`, seeds are drawn first, and n counts the images of each (see
-    `metrics.resampled`).
+    `bootstrap.resampled`).
     `statistic` of one or more columns, such as `metrics.average_drop` of E and O, may stand for the mean.
     Groups keep their order of appearance.
     """

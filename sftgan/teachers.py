@@ -11,7 +11,6 @@ from sftgan.gradcam import evaluation_mode, minmax
 TEACHERS = ("SmoothGrad", "RISE", "Score-CAM")
 SAMPLED = TEACHERS[:2]
 """The teachers that draw samples, so that more of them make a better map."""
-NOISE = 0.15  # the deviation of SmoothGrad's noise, for images in [0, 1]
 CELLS, KEPT = 7, 0.5  # of RISE's masks: cells a side, and the chance of a cell to be kept (Petsiuk 2018)
 _BATCH = 64
 
@@ -33,7 +32,7 @@ def teach(
         return torch.cat([
             maps for part in parts for _, maps in baselines.maps(model, layer, part, [method], seed)
         ])  # fmt: skip
-    draw = {"SmoothGrad": _smoothgrad, "RISE": _rise}[name]
+    draw = {"SmoothGrad": baselines.smoothgrad, "RISE": _rise}[name]
     device, found = next(model.parameters()).device, []
     with torch.random.fork_rng(), evaluation_mode(model):
         torch.manual_seed(seed)
@@ -67,21 +66,3 @@ def _rise(model: nn.Module, images: Tensor, classes: Tensor, samples: int) -> Te
         total = total + probability[:, :, None] * masks
         covered = covered + masks
     return total / covered.clamp_min(torch.finfo(covered.dtype).eps)
-
-
-def _smoothgrad(model: nn.Module, images: Tensor, classes: Tensor, samples: int) -> Tensor:
-    """Mean gradient of the logit over noisy copies, of that the largest absolute value over the colours."""
-    try:
-        from captum import attr
-    except ImportError as error:
-        raise InputError("SmoothGrad needs captum: run `pip install captum`.") from error
-    smoothed = attr.NoiseTunnel(attr.Saliency(model)).attribute(
-        images.clone().requires_grad_(),
-        nt_type="smoothgrad",
-        nt_samples=samples,
-        nt_samples_batch_size=1,
-        stdevs=NOISE,
-        target=classes,
-        abs=False,
-    )
-    return smoothed.abs().amax(1)

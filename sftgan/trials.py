@@ -12,7 +12,7 @@ from torch import Tensor
 from sftgan import metrics, tables
 from sftgan.architectures import build, last_block
 from sftgan.baselines import luminance
-from sftgan.claims import UNTESTED
+from sftgan.claims import COLUMNS, UNTESTED
 from sftgan.explain import examples
 from sftgan.metrics import correlation, dice
 from sftgan.networks import count_parameters
@@ -71,13 +71,9 @@ def run(
             explained = trial.explained(dataset, arch, "test")
             last = plain.explained(dataset, arch, "test").examples.targets
             maps = trial.maps(dataset, arch, kinds=kinds)
-            target, mean, grey = (
-                explained.examples.targets,
-                maps["mean map"],
-                luminance(explained.examples.images),
-            )
+            target, grey = explained.examples.targets, luminance(explained.examples.images)
             for method in [kind.upper() for kind in kinds] + ["mean map", "linear", "linear (this CNN)"]:
-                columns = measures(maps[method], target, mean) | {
+                columns = measures(maps[method], target, maps["mean map"]) | {
                     "dice with the object": _dice(maps[method], explained.masks),
                     "r with luminance": correlation(maps[method], grey).numpy(),
                     "r with Grad-CAM": correlation(maps[method], last).numpy(),
@@ -108,9 +104,8 @@ def _dice(maps: Tensor, masks: Tensor | None) -> np.ndarray | float:
 def summary(frame: pd.DataFrame, by: Sequence[str] = ("setting", "method")) -> pd.DataFrame:
     """One row per group, as text with 95 % intervals: skill over the mean map, and the means of the other measures."""
     found = tables.means(frame, ("squared error", "error of the mean map"), by, skill)
-    table = found[list(by)].assign(**{"skill over the mean map": tables.with_intervals(found)})
-    for name in ("r", "dice", "r with Grad-CAM", "r with luminance"):
-        table[name] = tables.with_intervals(tables.means(frame, name, by))
+    table = tables.means_as_text(frame, ["r", "dice", "r with Grad-CAM", "r with luminance"], by)
+    table.insert(len(by), "skill over the mean map", tables.with_intervals(found))
     known = frame.dropna(subset="dice with the object")
     if len(known):
         objects = tables.means(known, "dice with the object", by)
@@ -137,7 +132,7 @@ def between_methods(frame: pd.DataFrame, first: str, second: str, value: str = "
 def judged(found: pd.DataFrame, claims: Mapping[str, str], data: str) -> pd.DataFrame:
     """Rows of `between_methods` as claims, see `claims.judge`: setting -> what is claimed."""
     names = {"claim": found["setting"].map(claims), "where": "beyond the paper", "data here": data}
-    return found.assign(**names)[_COLUMNS]
+    return found.assign(**names)[COLUMNS]
 
 
 def judge_series(
@@ -155,7 +150,7 @@ def judge_series(
         if reached["LSFT"] <= reached["mean map"]:
             found["verdict"] = UNTESTED
         rows.append(found.assign(claim=claim, where="beyond the paper", **{"data here": data}))
-    return pd.concat(rows, ignore_index=True)[_COLUMNS]
+    return pd.concat(rows, ignore_index=True)[COLUMNS]
 
 
 def beside_mean_map(frame: pd.DataFrame) -> pd.DataFrame:
@@ -163,11 +158,6 @@ def beside_mean_map(frame: pd.DataFrame) -> pd.DataFrame:
     first = frame[(frame["setting"] == frame["setting"].iloc[0]) & (frame["method"] == "mean map")]
     shown = pd.concat([first.assign(setting="(the mean map)"), frame[frame["method"] == "LSFT"]])
     return summary(shown, ["setting"])
-
-
-_COLUMNS = [
-    "claim", "where", "data here", "comparison", "n", "difference", "low", "high", "effect size", "verdict",
-]  # fmt: skip
 
 
 def switches() -> pd.DataFrame:

@@ -14,7 +14,7 @@ from sftgan.captions import ROLES, Caption, CaptionSplit, roles
 from sftgan.errors import InputError
 from sftgan.metrics import foreground_share
 from sftgan.reading import Reading
-from sftgan.stages import CAPTION_DATA, CAPTIONER, GAN
+from sftgan.stages import CAPTION_DATA, CAPTIONER, GAN, generators
 from sftgan.study import Study
 from sftgan.training import Examples, generate
 
@@ -98,9 +98,7 @@ def _words(config: Config, runtime: Runtime, checkpoint: Path) -> tuple[Caption,
     picture = F.interpolate(image, size, mode="bilinear", antialias=True).expand(len(caption), -1, -1, -1)
     last = last.cpu()
     shown = Examples(picture, conditions.cpu(), last)
-    gans = {
-        kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in config["gans"].items()
-    }
+    gans = generators(config["gans"], runtime)
     return caption, {"Grad-CAM": last} | {name: generate(gan, shown) for name, gan in gans.items()}
 
 

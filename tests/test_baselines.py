@@ -36,7 +36,7 @@ def pair():
 
 
 def test_values(pair):
-    maps = controls(*pair, pooled=[pair[1]])
+    maps = controls(*pair, linear_fit([pair[1].examples]))
     assert tuple(maps) == CONTROLS
     assert torch.equal(maps["all ones"], torch.ones(2, 2, 2))
     torch.testing.assert_close(maps["luminance"][0], torch.tensor([[0.299 / 0.587, 1.0], [0.0, 0.0]]))
@@ -57,10 +57,10 @@ def test_flat_images_and_conditions_give_zeros_not_nan(pair):
 def test_the_targets_of_the_test_examples_have_no_influence(pair):
     """But for the class mean map, which is an oracle."""
     test, train = pair
-    shown = test.examples
+    shown, fit = test.examples, linear_fit([train.examples])
     other = explained_of(shown.images, shown.conditions, 1 - shown.targets**2)
-    for name, maps in controls(test, train, [train]).items():
-        assert torch.equal(maps, controls(other, train, [train])[name]) == (name != "class mean map")
+    for name, maps in controls(test, train, fit).items():
+        assert torch.equal(maps, controls(other, train, fit)[name]) == (name != "class mean map")
 
 
 def test_the_class_mean_leaves_the_image_itself_out():

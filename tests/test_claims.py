@@ -89,7 +89,7 @@ def test_judged_claims_are_shown_with_intervals_as_text():
 
 def test_judged_claims_have_effect_sizes_and_holms_p_is_shown_as_text():
     found = claims.judge(scores(), [Ordering("B above A", "Table 2", "dice", "B", "A")])
-    assert found.columns.tolist() == claims._COLUMNS and found.loc[0, "effect size"] > 5
+    assert found.columns.tolist() == claims.COLUMNS and found.loc[0, "effect size"] > 5
     many = tables.differences(scores(), "dice", "B", ["A"], by=["dataset"])
     table = claims.shown(tables.holm(many))
     assert table.columns.tolist()[-4:] == ["interval", "effect size", "p (Holm)", "verdict"]

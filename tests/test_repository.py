@@ -56,7 +56,6 @@ def test_every_import_of_the_package_is_a_declared_dependency():
     declared = {canonicalize_name(requirement.name) for requirement in requirements()}
     optional = {
         "papermill",
-        "captum",
         "nbclient",
         "nbformat",
         "jupyter_client",
