@@ -6,7 +6,6 @@ authors' public code, where the two differ in depth as well.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from itertools import repeat
 
 import torch
@@ -185,7 +184,6 @@ class ConcatGenerator(nn.Module):
         return out.squeeze(1) if self.channels == 1 else out
 
 
-@cache
 def concat_width(width: int) -> int:
     """Width of the `ConcatGenerator` that has, at eta = 8, as nearly as can be the parameters of an LSFT generator."""
     goal = count_parameters(Generator("lsft", 8, width))

@@ -261,6 +261,12 @@ def test_every_switch_trains_something_else(switch):
     assert not torch.equal(maps, generate(plain.generator, examples(5, seed=1)))
 
 
+def test_the_plain_net_starts_from_the_seed_whatever_was_built_before():
+    """Looking for its width draws random numbers: doing so once only would give the second net another start."""
+    first, second = (train(small(modulation="concatenation")) for _ in range(2))
+    assert_same(first, second)
+
+
 def test_a_softmax_over_one_unit_teaches_nothing():
     """It differs from no adversarial loss by a constant, so generators end up the same."""
     off, softmax = (
