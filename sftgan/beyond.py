@@ -6,6 +6,7 @@ One architecture is left out at a time, and its images are of classes that no st
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from typing import Any
 
 import pandas as pd
 from torch import Tensor
@@ -75,7 +76,7 @@ SIZES = {
 """By profile."""
 
 
-def sizes(study: Study, **given: object) -> Sizes:
+def sizes(study: Study, **given: Any) -> Sizes:
     """The sizes of the study's profile, with those that are `given`, and not None, in their place."""
     chosen = replace(SIZES[study.profile.name], **{name: v for name, v in given.items() if v is not None})
     for kind in chosen.kinds:

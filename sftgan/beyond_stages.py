@@ -1,5 +1,7 @@
 """The steps of `sftgan.beyond`, each computed once and remembered: teachers' maps, students, scores, times."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +11,7 @@ from torch import Tensor
 from sftgan import students
 from sftgan.architectures import last_block, target_layer
 from sftgan.cache import Config, Runtime, Stage
-from sftgan.explain import examples
+from sftgan.explained import examples
 from sftgan.gradcam import block_cam, mean_activation
 from sftgan.metrics import resized
 from sftgan.networks import Generator
@@ -82,15 +84,15 @@ def _timed(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     )
     nets = {kind: STUDENT(student, runtime).to(runtime.device) for kind, student in config["nets"].items()}
     on_device = images.to(runtime.device)
-    work = {
+    work: dict[str, Callable[[], object]] = {
         "Grad-CAM": lambda: block_cam(model, layer, on_device, size=size),
         "mean activation": lambda: mean_activation(model, layer, on_device, size),
         "input gradient": lambda: teach(model, layer, images, "input gradient"),
         "CGMAs": lambda: examples(model, images, size, reading, block),
     }
-    work |= {kind: lambda net=net: generate(net, blank) for kind, net in nets.items()}
+    work |= {kind: partial(generate, net, blank) for kind, net in nets.items()}
     work |= {
-        name: lambda name=name: teach(model, layer, images, name, config["few"].get(name), config["seed"])
+        name: partial(teach, model, layer, images, name, config["few"].get(name), config["seed"])
         for name in TEACHERS
     }
     return students.cpu_seconds(work, n)
@@ -100,4 +102,4 @@ TAUGHT = Stage(_taught, "teachers", "metrics", "architectures", after=[CLASSIFIE
 STUDENT = Stage(_student, "students", "training", after=[EXPLAINED, TAUGHT])
 DRAWN = Stage(_drawn, "students", "training", after=[STUDENT])
 SCORED = Stage(_scored, "students", after=[DRAWN, CLASSIFIER])
-TIMED = Stage(_timed, "students", "teachers", "explain", after=[STUDENT, CLASSIFIER])
+TIMED = Stage(_timed, "students", "teachers", "explained", after=[STUDENT, CLASSIFIER])

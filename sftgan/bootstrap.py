@@ -1,7 +1,7 @@
 """Intervals: bootstrap over images, and over trainings where there are several; Wilson's for proportions."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest, bootstrap
@@ -27,7 +27,7 @@ def bootstrap_ci(
 
 
 def statistic_ci(
-    statistic: Callable[..., np.ndarray], *columns: np.ndarray | Tensor, **options
+    statistic: Callable[..., np.ndarray], *columns: np.ndarray | Tensor, **options: Any
 ) -> tuple[float, float]:
     """The interval (low, high) of `resampled`."""
     return resampled(statistic, *columns, **options)[:2]
@@ -86,7 +86,8 @@ def resampled(
     rng, tail = np.random.default_rng(seed), 50 * (1 - level)
     if len(trained) > 1:
         found = np.array([of_drawn(*_drawn(trained, rng), axis=-1) for _ in range(n)])
-        return Resampled(*map(float, np.percentile(found, [tail, 100 - tail])), _two_sided(found))
+        low, high = map(float, np.percentile(found, [tail, 100 - tail]))
+        return Resampled(low, high, _two_sided(found))
     result = bootstrap(
         trained[0],
         of_drawn,
@@ -97,7 +98,8 @@ def resampled(
         batch=max(1, 10**7 // n_rows),  # at most 80 MB at a time
         rng=rng,
     )
-    return Resampled(*map(float, result.confidence_interval), _two_sided(result.bootstrap_distribution))
+    low, high = map(float, result.confidence_interval)
+    return Resampled(low, high, _two_sided(result.bootstrap_distribution))
 
 
 def _images_of(

@@ -55,9 +55,8 @@ class Runtime:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_num_threads(self.n_threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = (
-            False  # a tenth of the time, and nothing reads it
-        )
+        # a tenth of the time, and nothing reads it; a type checker does not see this property of the module
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def resolve(accelerator: str) -> str:
@@ -98,9 +97,9 @@ class Stage:
         self.after = after
         own = _without_layout(inspect.getsource(compute))
         parts = [own, code_digest(*modules), *(stage.digest for stage in after)]
-        self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        self.digest: str = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return _again, (
             self.compute,
             self.modules,
@@ -232,7 +231,7 @@ def _read(source: str) -> tuple[str, tuple[str, ...]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "sftgan":
             imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sftgan."):
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sftgan."):
             imported.append(node.module.removeprefix("sftgan."))
     return _without_layout(source), tuple(imported)
 

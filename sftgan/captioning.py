@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -215,7 +216,7 @@ def bleu(written: Sequence[Caption], references: Sequence[Sequence[Caption]]) ->
     except ImportError as error:
         raise InputError("BLEU needs a package: run `pip install sacrebleu`.") from error
     most = max(len(captions) for captions in references)
-    columns = [
+    columns: list[list[Any]] = [  # None: no reference, which sacrebleu's annotation forgets
         [" ".join(captions[k]) if k < len(captions) else None for captions in references] for k in range(most)
     ]
     return corpus_bleu([" ".join(caption) for caption in written], columns, tokenize="none").score

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class CaptionSplit:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, index=slice(None)) -> Tensor:
+    def batch(self, index: Any = slice(None)) -> Tensor:
         """Images as float32 (n, 3, size, size) in [0, 1]."""
         return self.images[index].float() / 255
 
@@ -131,6 +132,7 @@ _ARTICLES = {"a", "an", "the", "some", "one", "two", "three"}
 def _drawn(n: int, size: int, seed: int, stream: int) -> CaptionSplit:
     own_seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
     drawn = scenes.captioned(n, size, own_seed)
+    assert drawn.captions is not None
     captions = tuple((words_of(caption),) for caption in drawn.captions)
     return CaptionSplit(drawn.images, captions, drawn.masks[:, 0])
 

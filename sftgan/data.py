@@ -11,7 +11,7 @@ median above 127, is inverted) with the brightest pixel at 255; their ground tru
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from numbers import Integral
 from pathlib import Path
@@ -56,8 +56,9 @@ class Split:
         return images.expand(-1, 3, -1, -1).float() / 255
 
     def subset(self, index: Any) -> "Split":
-        parts = (self.images, self.labels, self.masks, self.shortcuts)
-        return Split(*[None if part is None else part[index] for part in parts])
+        """The images that `index`, such as int64 (m,), selects, with what belongs to them."""
+        masks, shortcuts = (None if part is None else part[index] for part in (self.masks, self.shortcuts))
+        return Split(self.images[index], self.labels[index], masks, shortcuts)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class _Listing:
     label: str
     train: list[tuple[Any, str]]
     test: list[tuple[Any, str]] | None = None
-    read: Callable[[Any], Image.Image] = Image.open
+    read: Callable[[Any], Image.Image] = field(default=Image.open, kw_only=True)
 
 
 def load(
@@ -277,6 +278,7 @@ def _torchvision(entry: Entry, root: Path, download: bool, what: str) -> _Listin
 
 def _kagglehub(entry: Entry, what: str) -> _Listing:
     kaggle = entry.kaggle
+    assert kaggle is not None  # or "kagglehub" were none of the entry's sources
     try:
         import kagglehub
     except ImportError as error:
@@ -317,7 +319,7 @@ def _pools(listing: _Listing, rng: np.random.Generator) -> tuple[list[str], list
     parts = (listing.train,) if listing.test is None else (listing.train, listing.test)
     pools = []
     for part in parts:
-        items = {c: [] for c in classes}
+        items: dict[str, list] = {c: [] for c in classes}
         for item, c in part:
             items[c].append(item)
         pools.append([[items[c][i] for i in rng.permutation(len(items[c]))] for c in classes])
@@ -326,7 +328,7 @@ def _pools(listing: _Listing, rng: np.random.Generator) -> tuple[list[str], list
             raise InputError(f"a class of {listing.label} has one picture only: train and test need two")
         cuts = [(pool, max(1, round(TEST_PART * len(pool)))) for pool in pools[0]]
         pools = [[pool[n:] for pool, n in cuts], [pool[:n] for pool, n in cuts]]
-    return classes, *pools
+    return classes, pools[0], pools[1]
 
 
 def _in_turn(pool: list[list]) -> list[tuple[Any, int]]:
@@ -337,7 +339,7 @@ def _in_turn(pool: list[list]) -> list[tuple[Any, int]]:
 
 def _read(chosen: list[tuple[Any, int]], read: Callable, is_glyph: bool, size: int, skip: bool) -> Split:
     images = torch.empty(len(chosen), 1 if is_glyph else 3, size, size, dtype=torch.uint8)
-    labels = []
+    labels: list[int] = []
     for item, label in chosen:
         try:
             with read(item) as picture:

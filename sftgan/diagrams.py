@@ -1,11 +1,13 @@
 """Figures of the architectures (paper, Figs. 3 and 4), and what the networks themselves say about them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
@@ -33,23 +35,24 @@ class _Sheet:
     ) -> None:
         """A box around (x, y)."""
         corner = (x - width / 2, y - height / 2)
-        style = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": colour, "ec": INK, "lw": 1}
-        self.axis.add_patch(FancyBboxPatch(corner, width, height, **style))
+        shape = "round,pad=0,rounding_size=0.06"
+        self.axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, fc=colour, ec=INK, lw=1))
         self.text(x, y, text)
 
-    def text(self, x: float, y: float, text: str, **style) -> None:
-        style = {"ha": "center", "va": "center", "fontsize": FONT, "color": INK, "linespacing": 1.05} | style
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
+        style = {"ha": "center", "va": "center", "fontsize": FONT, "color": INK, "linespacing": 1.05, **style}
         self.axis.text(x, y, text, **style)
 
-    def arrow(self, *points: Point, style: str = "-|>", **line) -> None:
+    def arrow(self, *points: Point, style: str = "-|>", **line: Any) -> None:
         """A line through `points` with its head at the last one."""
         if len(points) > 2:
             self.line(*points[:-1], **line)
         line = {"lw": 1.2, "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9} | line
         self.axis.annotate("", points[-1], points[-2], arrowprops={"arrowstyle": style} | line)
 
-    def line(self, *points: Point, **line) -> None:
-        self.axis.plot(*zip(*points, strict=True), **{"lw": 1.2, "color": INK} | line)
+    def line(self, *points: Point, **line: Any) -> None:
+        line = {"lw": 1.2, "color": INK, **line}
+        self.axis.plot(*zip(*points, strict=True), **line)
 
     def column(self, x: float, boxes: Sequence[tuple[float, str, str]], width: float) -> None:
         """Boxes (y, text, colour) below each other, with arrows from each to the next."""
@@ -65,7 +68,9 @@ class _Sheet:
 
 def _sheets(panels: int, width: float, height: float) -> tuple[Figure, list[_Sheet]]:
     figure, axes = plt.subplots(1, panels, figsize=(panels * width, height), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0, h_pad=0.02, wspace=0)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # see `plots`
+    engine.set(w_pad=0, h_pad=0.02, wspace=0)
     return figure, [_Sheet(axis, width, height) for axis in axes[0]]
 
 

@@ -17,7 +17,7 @@ from sftgan.captions import roles
 from sftgan.cgma import cgma, positions
 from sftgan.classifiers import predict
 from sftgan.errors import InputError, check_name
-from sftgan.explain import Explained, examples
+from sftgan.explained import Explained, examples
 from sftgan.gradcam import layer_cams
 from sftgan.networks import count_parameters
 from sftgan.noise import check_densities, salt_and_pepper
@@ -158,6 +158,7 @@ def shortcuts(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
         every = range(len(explained.labels))
         maps |= study.compared("ppmi", arch, every, ["Saliency", "SmoothGrad"], TELLING[cnn])
         for region, mask in {"patch": explained.shortcuts, "object": explained.masks}.items():
+            assert mask is not None  # `telling` has looked
             area = mask.double().mean((1, 2)).numpy()
             for method, drawn in maps.items():
                 share = metrics.mass_share(drawn, mask).numpy()
@@ -266,7 +267,8 @@ def _class_questions(study: Study, methods: Sequence[str], n: int) -> list[Quest
 
 
 def _caption_questions(study: Study, methods: Sequence[str], n: int) -> list[Question]:
-    found, test = [], study.captions().test
+    found: list[Question] = []
+    test = study.captions().test
     for image in np.random.default_rng(study.seed).permutation(len(test)).tolist():
         if len(found) == n:
             break
@@ -372,5 +374,5 @@ def _relevance(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFra
     return pd.concat(frames, ignore_index=True)
 
 
-NOISE = Stage(_noise, "metrics", "noise", "explain", "training", "baselines", after=[EXPLAINED, GAN])
+NOISE = Stage(_noise, "metrics", "noise", "explained", "training", "baselines", after=[EXPLAINED, GAN])
 RELEVANCE = Stage(_relevance, "metrics", "training", after=[EXPLAINED, GAN])

@@ -1,100 +1,107 @@
 """From a CNN and images to interpretation maps."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sftgan import weights
 from sftgan.errors import InputError
-from sftgan.gradcam import block_cam, evaluation_mode, layer_cams
+from sftgan.explained import pictures
+from sftgan.gradcam import Size, coarse_cams
 from sftgan.networks import Generator
 from sftgan.reading import Reading
-from sftgan.training import Examples, scalar
+from sftgan.taps import evaluation_mode
+from sftgan.targets import Targets, split
+from sftgan.training import scalar
 
 
-@dataclass(frozen=True)
-class Explained:
-    """The examples that one CNN gives: images, CGMAs and target maps, at the GANs' size.
+def conditions(
+    model: nn.Module,
+    images: Tensor,
+    eta: int = 8,
+    targets: Targets = None,
+    tap: str = "post",
+    size: Size = None,
+    rounding: str = "double",
+) -> Tensor:
+    """CGMAs (Eq. 1-4) of a CNN: (B, eta, H, W) in [0, 1] for images (B, 3, H, W) in [0, 1].
 
-    labels, predictions: int64 (n,). masks: bool (n, H, W), the object, or None. shortcuts: the same of the part
-    of the ground that may tell the class. dead: float (N,), the share of images for which a layer's Grad-CAM has
-    no contrast. activation: (n, H, W) in [0, 1], the mean over the channels of what the explained layer puts out.
+    Equal to `cgma(layer_cams(model, images, targets, tap, size).maps, eta, rounding)`, but averaged while the maps are
+    as small as their layers, so that all N of them are never held at full size. Arguments and errors as those of
+    `layer_cams` and `cgma`.
     """
-
-    examples: Examples
-    labels: Tensor
-    predictions: Tensor
-    masks: Tensor | None
-    shortcuts: Tensor | None
-    dead: Tensor
-    activation: Tensor
-
-    @property
-    def objects(self) -> Tensor:
-        """The masks as maps (n, H, W) to be shown; NaN, which is drawn as nothing, where they are not known."""
-        return torch.full_like(self.examples.targets, torch.nan) if self.masks is None else self.masks.float()
+    return Reading(eta, tap, rounding).read(coarse_cams(model, images, targets, tap, size))[0]
 
 
 class Explainer:
-    """Draws what a CNN looked at: Grad-CAMs of all convolutions, their CGMAs, and a trained generator.
+    """Draws what a CNN looked at: Grad-CAMs of all convolutions, their CGMAs, and a trained generator (section 3).
 
-    `reading` is how the generator's conditions were made when it was trained, the paper's way by default.
+    generator: a trained `Generator`. reading: how its conditions were made when it was trained, the paper's way by
+    default. size: the shorter side, in pixels, at which it draws: that of the images it was trained with; None: the
+    images' own. batch: images explained at once; more need more memory, not less time.
 
-    >>> explainer = Explainer(generator)                                              # doctest: +SKIP
+    >>> explainer = Explainer.from_pretrained("lsft-similar")                         # doctest: +SKIP
     >>> maps = explainer(model, images)   # (B, H, W) in [0, 1], H x W of the images  # doctest: +SKIP
     """
 
-    def __init__(self, generator: Generator, reading: Reading | None = None):
+    def __init__(
+        self, generator: Generator, reading: Reading | None = None, size: int | None = None, batch: int = 16
+    ):
         self.generator = generator
         self.reading = reading or Reading(generator.eta)
+        self.size = size
+        self.batch = batch
         if self.reading.channels != generator.eta:
             raise InputError(
                 f"the reading gives {self.reading.channels} conditions, but the generator takes {generator.eta}: "
                 "give the reading that it was trained with."
             )
+        if batch < 1 or (size is not None and size < 1):
+            raise InputError(f"size and batch must be at least 1, got size={size} and batch={batch}.")
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, targets: int | Sequence[int] | Tensor | None = None
-    ) -> Tensor:
-        """Maps (B, H, W) in [0, 1] for images (B, 3, H, W) in [0, 1]; arguments as those of `layer_cams`."""
-        cams = layer_cams(model, images, targets, self.reading.tap, gradients=self.reading.gradients)
-        conditions, _ = self.reading.read(cams.maps)
-        device = next(self.generator.parameters()).device
+    @classmethod
+    def from_pretrained(cls, name: str) -> "Explainer":
+        """One of the generators that come with the package, by a name of `sftgan.weights.PRETRAINED`.
+
+        Beside each file of `sftgan/pretrained` lies its model card: what it was trained on, its results, its limits.
+        """
+        return cls.load(weights.pretrained(name))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Explainer":
+        """What `save` wrote. Raises InputError for a file that is none; nothing is ever unpickled."""
+        return cls(*weights.load(Path(path)))
+
+    def save(self, path: str | Path, about: dict[str, str] | None = None) -> None:
+        """Write generator, reading and size as one .safetensors file, with notes `about` them."""
+        weights.save(Path(path), self.generator, self.reading, self.size, about or {})
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Targets = None) -> Tensor:
+        """Maps (B, H, W) in [0, 1] for images (B, 3, H, W) or (B, 1, H, W) in [0, 1], where the images are.
+
+        `targets` and errors as those of `layer_cams`. The generator may be on another device than the CNN.
+        """
+        parts = [
+            self._draw(model, part, some)
+            for part, some in zip(
+                images.split(self.batch), split(targets, len(images), self.batch), strict=True
+            )
+        ]
+        return torch.cat(parts)
+
+    def _draw(self, model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
+        height, width = images.shape[-2:]
+        scale = 1 if self.size is None else self.size / min(height, width)
+        shape = round(height * scale), round(width * scale)
+        if targets is None and self.reading.explained_class == "first":
+            targets = 0
+        cams = coarse_cams(model, images, targets, self.reading.tap, shape, self.reading.gradients)
+        given, _ = self.reading.read(cams)
+        like = next(self.generator.parameters())
+        shown = pictures(images, shape).expand(-1, 3, -1, -1)
         with torch.no_grad(), evaluation_mode(self.generator):
-            return scalar(self.generator(images.to(device), conditions.to(device))).to(images.device)
-
-
-def examples(
-    model: nn.Module,
-    images: Tensor,
-    size: int,
-    reading: Reading | None = None,
-    block: nn.Module | None = None,
-    batch: int = 64,
-    targets: Tensor | None = None,
-) -> tuple[Examples, Tensor, Tensor]:
-    """What a generator gets to see of a CNN: examples at `size`, dead maps bool (n, N), and logits (n, C).
-
-    Images (n, 3, H, W) in [0, 1]. The target is the Grad-CAM of the last convolution, or of the output of `block`; for
-    a reading whose target is the first layer, of that. The explained classes are `targets` (n,), or what the reading
-    says. Computed where the model is, `batch` images at a time; the results are on the images' device.
-    """
-    reading = reading or Reading()
-    if targets is None and reading.explained_class == "first":
-        targets = torch.zeros(len(images), dtype=torch.long)
-    parts, dead, logits = [], [], []
-    device = next(model.parameters()).device
-    for i in range(0, len(images), batch):
-        chunk = images[i : i + batch].to(device)
-        classes = None if targets is None else targets[i : i + batch].to(device)
-        cams = layer_cams(model, chunk, classes, reading.tap, size, reading.gradients)
-        pictures = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
-        conditions, target = reading.read(cams.maps)
-        if block is not None and reading.target == "last":
-            target = block_cam(model, block, chunk, classes, size)
-        parts.append(Examples(*(part.to(images.device) for part in (pictures, conditions, target))))
-        dead.append(cams.dead.to(images.device))
-        logits.append(cams.logits.to(images.device))
-    return Examples.concatenate(parts), torch.cat(dead), torch.cat(logits)
+            maps = scalar(self.generator(shown.to(like), given.to(like)))
+        maps = F.interpolate(maps[:, None].to(images), (height, width), mode="bilinear", antialias=True)[:, 0]
+        return maps.clamp(0, 1)

@@ -43,7 +43,7 @@ def confidences(study: Study, cases: Sequence[Case], of: str = "predicted") -> p
     """
     check_name(of, OF, "confidence")
     frame = pooled(study, CONFIDENCES, cases, {"of": of})
-    frame["kept"] = -metrics.relative_drop(frame["E"], frame["O"])
+    frame["kept"] = -metrics.relative_drop(frame["E"].to_numpy(), frame["O"].to_numpy())
     for definition, value in (("", "O"), (" (Grad-CAM++)", "kept")):
         frame[f"balance{definition}"] = tables.margins(frame, value, "Grad-CAM")
         frame[f"win{definition}"] = frame[f"balance{definition}"].clip(lower=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sftgan import baselines, metrics, sanity, words
 from sftgan.architectures import last_block
 from sftgan.experiments import TELLING, Case, by_rule, nearest_truth, telling
-from sftgan.explain import Explained, examples
+from sftgan.explained import Explained, examples
 from sftgan.noise import salt_and_pepper
 from sftgan.study import STRATEGIES, Study
 from sftgan.training import Examples, generate
@@ -99,8 +99,8 @@ def methods(
     parts = []
     for dataset, by in chosen.items():
         images = _by_image({rule: by[rule] for rule in rules})
-        others = [name for name in names if name in baselines.METHODS]
-        others = study.compared(dataset, arch, list(images), others)
+        asked = [name for name in names if name in baselines.METHODS]
+        others = study.compared(dataset, arch, list(images), asked)
         ours = study.maps(dataset, arch)
         maps = [others[name] if name in others else ours[name][list(images)] for name in names]
         parts.append(_pictures(study, (dataset, arch), images, maps))
@@ -157,6 +157,7 @@ def shortcut(study: Study, names: Sequence[str], n: int = 4, arch: str = "incept
     """
     explained = telling(study, arch)
     one, classes = explained["shortcut"], study.image_data("ppmi", arch).classes
+    assert one.shortcuts is not None  # `telling` has looked
     n, maps = min(n, len(one.labels)), []
     for of in TELLING.values():
         ours = study.maps("ppmi", arch, "dissimilar", of)

@@ -74,7 +74,7 @@ def font_paths(fonts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     paths = []
     for package, file in fonts:
         try:
-            folder = Path(import_module(package).__file__).parent
+            folder = Path(str(import_module(package).__file__)).parent
         except ImportError as error:
             pip_name = package.replace("_", "-").lower()
             raise InputError(
@@ -96,7 +96,7 @@ def shape(character: str, font: str) -> np.ndarray:
     if 0 in glyph.size or (glyph.size == missing.size and bytes(glyph) == bytes(missing)):
         raise InputError(f"the font {Path(font).name!r} has no glyph for {character!r}: choose another font")
     left, top, right, bottom = face.getbbox(character)
-    picture = Image.new("L", (right - left, bottom - top))
+    picture = Image.new("L", (int(right - left), int(bottom - top)))
     ImageDraw.Draw(picture).text((-left, -top), character, fill=255, font=face)
     sides = np.array(picture.size, dtype=float)
     if 4 * sides.min() > sides.max():  # no plain bar (l, 一): hands write less condensed than fonts
@@ -138,7 +138,9 @@ def _hand(n: int, size: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.
     return where + bend.permute(0, 2, 3, 1), zoom
 
 
-def _draw(shapes: torch.Tensor, size: int, pen: tuple[float, float], rng: torch.Generator) -> tuple:
+def _draw(
+    shapes: torch.Tensor, size: int, pen: tuple[float, float], rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw distance fields (n, 1, GRID, GRID): ink and clean glyph, each (n, size, size) in [0, 1]."""
     n, fine = len(shapes), 2 * size
     where, zoom = _hand(n, fine, rng)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import yaml
@@ -101,7 +101,7 @@ class Ledger(_Strict):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Ledger":
-        entries = [*self.claims, *self.unmeasured]
+        entries: list[Claim | Unmeasured] = [*self.claims, *self.unmeasured]
         ids = [entry.id for entry in entries]
         if twice := {name for name in ids if ids.count(name) > 1}:
             raise ValueError(f"id {min(twice)!r} is there more than once")
@@ -185,7 +185,7 @@ def beyond(path: Path) -> pd.DataFrame:
     """The rows of a recorded frame of claims that are not the paper's: claim, comparison, value, n, data, verdict."""
     frame = pd.read_csv(path)
     where = [column for column in ("where", "who says so") if column in frame]
-    frame = frame[frame[where].eq(BEYOND).any(axis=1)]
+    frame = frame[(frame[where] == BEYOND).any(axis=1)]
     rows = []
     for _, row in frame.iterrows():
         about = ", ".join(str(row[name]) for name in _ABOUT if name in frame)
@@ -203,7 +203,7 @@ def beyond(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _number(value: object) -> str:
+def _number(value: Any) -> str:
     return "" if pd.isna(value) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

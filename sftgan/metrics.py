@@ -9,7 +9,7 @@ Two places where the paper cannot be taken by the letter:
   throughout. Truth is therefore an argument: pass the strokes of the symbol, or the binarised Grad-CAM.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from sftgan.errors import InputError
 
 
 def binarise(maps: Tensor, threshold: float = 127) -> Tensor:
-    """Foreground of maps in [0, 1]: maps * 255 > threshold, with the threshold in 0..255. Any shape -> bool."""
+    """Foreground of maps (...) in [0, 1], bool (...): maps * 255 > threshold, with the threshold in 0..255."""
     check_threshold(threshold)
     if not maps.is_floating_point():
         raise InputError(f"maps are {maps.dtype}: give floating-point values in [0, 1]")
@@ -80,7 +80,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     return correlation(*ranks)
 
 
-def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps (B, h, w) in [0, 1] at another height and width, in [0, 1]."""
     return F.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
 

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -131,7 +132,7 @@ def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> F
             axis.plot(row["mean"], place, "o", color=colour, ms=5, label=row["method"])
         axis.set(yticks=range(len(groups)), yticklabels=groups, xlabel=x, title=value)
     axes[0, 0].invert_yaxis()
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axis in axes[0]:
         handles |= zip(*reversed(axis.get_legend_handles_labels()), strict=True)
     figure.legend(

@@ -262,7 +262,7 @@ def load_profile(name: str, **overrides: Any) -> Profile:
         check_name(
             " with ".join(profile.captions.encoder), map(" with ".join, pairs), "pair in captions.encoder"
         )
-    smallest = min(archs, key=ARCHITECTURES.get)
+    smallest = min(archs, key=ARCHITECTURES.__getitem__)
     most = ARCHITECTURES[smallest] - profile.exclude_target
     if profile.eta > most:
         raise InputError(

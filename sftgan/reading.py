@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sftgan.cgma import cgma, positions
 from sftgan.errors import InputError, check_name
-from sftgan.gradcam import minmax
+from sftgan.gradcam import CoarseCams, minmax
 
 _JPEG_QUALITY = 95  # OpenCV's default, which the released code leaves as it is
 CHOICES = {
@@ -66,19 +66,32 @@ class Reading:
         """How many conditions there are."""
         return self.eta - self.leave_out
 
-    def read(self, cams: Tensor) -> tuple[Tensor, Tensor]:
-        """Grad-CAMs (B, N, h, w) in [0, 1] -> conditions (B, channels, h, w) and target (B, h, w), in [0, 1]."""
+    def weights(self, n_layers: int) -> Tensor:
+        """float64 (channels + 1, N): how much of each layer's map is in each condition and, last, in the target."""
+        layers = torch.eye(n_layers, dtype=torch.float64)[None, :, :, None]  # each map has its layer's pixel alone
         last = self.target == "last"
-        target = cams[:, -1 if last else 0]
+        target = layers[:, -1:] if last else layers[:, :1]
         if self.exclude_target:
-            cams = cams[:, :-1] if last else cams[:, 1:]
+            layers = layers[:, :-1] if last else layers[:, 1:]
         if self.accumulate == "last_to_first":
-            cams = cams.flip(1)
+            layers = layers.flip(1)
         if self.cumulative:
-            conditions = cgma(cams, self.eta, self.rounding)
+            conditions = cgma(layers, self.eta, self.rounding)
         else:
-            conditions = cams[:, [p - 1 for p in positions(cams.shape[1], self.eta, self.rounding)]]
-        conditions = conditions[:, : self.channels]
+            conditions = layers[:, [p - 1 for p in positions(layers.shape[1], self.eta, self.rounding)]]
+        return torch.cat([conditions[:, : self.channels], target], dim=1)[0, :, :, 0]
+
+    def read(self, cams: Tensor | CoarseCams) -> tuple[Tensor, Tensor]:
+        """Conditions (B, channels, H, W) and target (B, H, W), both in [0, 1], of the Grad-CAMs of all layers.
+
+        Those are maps (B, N, H, W) in [0, 1], or still coarse ones, of which only what is asked for is enlarged.
+        """
+        if isinstance(cams, CoarseCams):
+            sums = cams.sums(self.weights(len(cams.names)))
+        else:
+            sums = torch.einsum("kn,bnhw->bkhw", self.weights(cams.shape[1]).to(cams), cams)
+        sums = sums.clamp(0, 1)  # rounding
+        conditions, target = sums[:, :-1], sums[:, -1]
         if self.minmax_conditions:
             conditions = minmax(conditions)[0]
         return (_grey_of_jpeg(conditions) if self.conditions == "jet_grey" else conditions), target

@@ -39,6 +39,7 @@ class Entry:
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Those of `SOURCES` that it has."""
         has = dict(zip(SOURCES, (self.embedded, True, self.torchvision, self.kaggle), strict=True))
         return tuple(source for source in SOURCES if has[source])
 

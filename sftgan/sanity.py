@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from sftgan.baselines import averages, luminance
 from sftgan.cache import Config, Runtime, Stage
 from sftgan.errors import InputError
 from sftgan.experiments import Case, check_counts, pooled
-from sftgan.explain import examples
+from sftgan.explained import examples
 from sftgan.networks import Generator
 from sftgan.paper import Ordering
 from sftgan.reading import Reading
@@ -91,7 +92,7 @@ def randomise(model: nn.Module, n_layers: int, images: Tensor, seed: int) -> Non
         model.eval()
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def _layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if hasattr(module, "reset_parameters")]
 
 

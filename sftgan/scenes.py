@@ -167,10 +167,9 @@ def render(look: str, n: int, size: int, seed: int, coupled: bool = True) -> Sce
     rng = torch.Generator().manual_seed(seed + 7919 * list(LOOKS).index(look))  # no two looks alike
     labels = torch.arange(n) % len(look_.shapes)
     parts = [_chunk(look, look_, chunk, size, coupled, rng) for chunk in labels.split(CHUNK)]
-    images, masks, shortcuts = (
-        torch.cat(part) if part[0] is not None else None for part in zip(*parts, strict=True)
-    )
-    return Scenes(images, masks, labels, shortcuts)
+    images, masks, shortcuts = zip(*parts, strict=True)
+    telling = None if shortcuts[0] is None else torch.cat(shortcuts)
+    return Scenes(torch.cat(images), torch.cat(masks), labels, telling)
 
 
 def captioned(n: int, size: int, seed: int) -> Scenes:

@@ -13,7 +13,7 @@ from sftgan.captioning import FittedCaptioner, build_captioner, fit_captioner
 from sftgan.captions import CaptionData, load_captions
 from sftgan.classifiers import Fitted, Recipe, fit
 from sftgan.data import ImageData
-from sftgan.explain import Explained, examples
+from sftgan.explained import Explained, examples
 from sftgan.gradcam import mean_activation
 from sftgan.metrics import resized
 from sftgan.networks import Generator
@@ -115,7 +115,7 @@ def _captioner(config: Config, runtime: Runtime, checkpoint: Path) -> FittedCapt
 
 IMAGE_DATA = Stage(_image_data, "data")
 CLASSIFIER = Stage(_classifier, "classifiers", "architectures", after=[IMAGE_DATA])
-EXPLAINED = Stage(_explained, "explain", "architectures", after=[CLASSIFIER])
+EXPLAINED = Stage(_explained, "explained", "architectures", after=[CLASSIFIER])
 GAN = Stage(_gan, "training", after=[EXPLAINED])
 LINEAR = Stage(_linear, "baselines", after=[EXPLAINED])
 MAPS = Stage(_maps, "training", "baselines", after=[EXPLAINED, GAN, LINEAR])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sftgan import metrics
 from sftgan.baselines import linear_fit, linear_map
 from sftgan.errors import check_name
-from sftgan.explain import Explained
+from sftgan.explained import Explained
 from sftgan.gradcam import minmax
 from sftgan.training import Examples
 

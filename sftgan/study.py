@@ -323,16 +323,17 @@ class Study:
         p = self.profile
         strategies = p.similar | p.dissimilar
         if dataset in strategies and (arch is None or arch in p.cnns):
-            return strategies[dataset], p.cnns.get(arch)
+            return strategies[dataset], None if arch is None else p.cnns[arch]
         extra = {(pair.dataset, pair.arch): pair for pair in p.extra}
         if arch is None:
             check_name(dataset, strategies, "data set")
-        if (dataset, arch) not in extra:
+        found = extra.get((dataset, arch or ""))
+        if found is None:
             known = ", ".join(" with ".join(pair) for pair in extra)
             raise InputError(
                 f"profile {p.name} has no {arch} on {dataset}: beside the strategies it has {known}."
             )
-        return extra[dataset, arch], extra[dataset, arch].cnn
+        return found, found.cnn
 
     def _data_config(self, dataset: str, arch: str | None = None) -> Config:
         """What decides a data set. A study sees the files of a folder as they are when it first looks."""
@@ -356,6 +357,7 @@ class Study:
         p = self.profile
         source, recipe = self._source(dataset, arch)
         config = self._data_config(dataset, arch)
+        assert recipe is not None  # as the architecture is named
         pretrained = getattr(source, "pretrained", None)
         return {
             "title": f"{arch} on {dataset}",

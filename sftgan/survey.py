@@ -139,7 +139,7 @@ def build(questions: Sequence[Question], out: Path, title: str, task: str = TASK
     content = content.replace("<", "\\u003c")  # no caption can end the script
     page = (resources.files("sftgan") / "survey.html").read_text(encoding="utf-8")
     page = page.replace("__TITLE__", html.escape(title)).replace("__SURVEY__", content)
-    key = Key(survey=survey, methods=two, questions=asked)
+    key = Key(survey=survey, methods=(two[0], two[1]), questions=asked)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "survey.html").write_text(page, encoding="utf-8")
@@ -196,10 +196,15 @@ def read_answers(folder: Path, key: Key) -> Pooled:
     Partial answers count and are reported; of a person's files the one finished last counts; simulated answers count
     only where there are no real ones. Raises InputError where the folder cannot be read or is empty.
     """
-    given, wrong, partial, votes = {}, {}, {}, []
+    given: dict[str, Answers] = {}
+    wrong: dict[str, str] = {}
+    partial, votes = {}, []
     for path in _listed(folder):
         found = _checked(path, key)
-        (wrong if isinstance(found, str) else given)[path.name] = found
+        if isinstance(found, str):
+            wrong[path.name] = found
+        else:
+            given[path.name] = found
     for judge in (_beside_real_ones, _repeated):
         wrong |= judge(given)
         given = {name: answers for name, answers in given.items() if name not in wrong}
@@ -293,7 +298,9 @@ def _beside_real_ones(given: Mapping[str, Answers]) -> dict[str, str]:
 
 def _repeated(given: Mapping[str, Answers]) -> dict[str, str]:
     """The files, by name, that another one stands for."""
-    wrong, first, last = {}, {}, {}
+    wrong: dict[str, str] = {}
+    first: dict[tuple, str] = {}
+    last: dict[str, str] = {}
     for name, of in given.items():
         same, other = first.setdefault((of.started, frozenset(of.answers)), name), last.get(of.person)
         if given[same].person != of.person:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ def differences(
         wide = group.pivot(index=with_seed(frame, _INDEX), columns="method", values=columns)
         about = wide.index.to_frame()
         units = _images(about)
-        drawn = {"units": units, "strata": about["dataset"], "seeds": about.get("seed")}
+        drawn: dict[str, Any] = {"units": units, "strata": about["dataset"], "seeds": about.get("seed")}
         for other in others:
             arrays = [
                 wide[column][method].to_numpy(dtype=float) for method in (first, other) for column in columns

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from sftgan import baselines
 from sftgan.errors import InputError, check_name
-from sftgan.gradcam import evaluation_mode, minmax
+from sftgan.gradcam import minmax
+from sftgan.taps import evaluation_mode
 
 TEACHERS = ("SmoothGrad", "RISE", "Score-CAM")
 SAMPLED = TEACHERS[:2]
@@ -24,14 +25,14 @@ def teach(
     RISE's masks; the others have none. Score-CAM explains `layer`. Computed where the model is, returned on the CPU.
     """
     check_name(name, [*TEACHERS, "input gradient"], "teacher")
-    if name in SAMPLED and (not isinstance(samples, int) or samples < 1):
-        raise InputError(f"samples is {samples!r}: give {name} a whole number from 1 on.")
     if name not in SAMPLED:
         method = "Saliency" if name == "input gradient" else name
         parts = images.split(_BATCH)
         return torch.cat([
             maps for part in parts for _, maps in baselines.maps(model, layer, part, [method], seed)
         ])  # fmt: skip
+    if not isinstance(samples, int) or samples < 1:
+        raise InputError(f"samples is {samples!r}: give {name} a whole number from 1 on.")
     draw = {"SmoothGrad": baselines.smoothgrad, "RISE": _rise}[name]
     device, found = next(model.parameters()).device, []
     with torch.random.fork_rng(), evaluation_mode(model):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -72,7 +73,7 @@ class GANRecipe:
     layers: str = "paper"
     modulation: str = "sft"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, values in CHOICES.items():
             check_name(getattr(self, name), values, name)
 
@@ -249,6 +250,6 @@ def _preview(generator: nn.Module, watched: Examples, recipe: GANRecipe) -> Tens
     return maps
 
 
-def _precision(accelerator: str) -> str:
+def _precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
     has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if has_bf16 else "32-true"

@@ -13,7 +13,7 @@ from sftgan import metrics, tables
 from sftgan.architectures import build, last_block
 from sftgan.baselines import luminance
 from sftgan.claims import COLUMNS, UNTESTED
-from sftgan.explain import examples
+from sftgan.explained import examples
 from sftgan.metrics import correlation, dice
 from sftgan.networks import count_parameters
 from sftgan.profile import RELEASED, SWITCHES, describe
@@ -78,7 +78,7 @@ def run(
                     "r with luminance": correlation(maps[method], grey).numpy(),
                     "r with Grad-CAM": correlation(maps[method], last).numpy(),
                 }
-                names = {
+                names: dict[str, Any] = {
                     "setting": setting,
                     "method": method,
                     "image": range(len(target)),
@@ -131,8 +131,8 @@ def between_methods(frame: pd.DataFrame, first: str, second: str, value: str = "
 
 def judged(found: pd.DataFrame, claims: Mapping[str, str], data: str) -> pd.DataFrame:
     """Rows of `between_methods` as claims, see `claims.judge`: setting -> what is claimed."""
-    names = {"claim": found["setting"].map(claims), "where": "beyond the paper", "data here": data}
-    return found.assign(**names)[COLUMNS]
+    about = {"where": "beyond the paper", "data here": data}
+    return found.assign(claim=found["setting"].map(claims), **about)[COLUMNS]
 
 
 def judge_series(
@@ -201,7 +201,8 @@ def first_layer(study: Study) -> tuple[pd.DataFrame, dict[str, list[Tensor]]]:
     luminance, and the four targets in the frame's order.
     """
     trial = study.trial()
-    p, frames, pictures = trial.profile, [], {}
+    p, frames = trial.profile, []
+    pictures: dict[str, list[Tensor]] = {}
     for (dataset, arch), fitted in trial.classifiers(trial.all_pairs(datasets(trial))).items():
         images = trial.chosen(dataset, arch, "test").batch()
         with torch.random.fork_rng():

@@ -41,7 +41,7 @@ def scores(study: Study, n_images: int) -> pd.DataFrame:
         about |= {"role": roles(caption, data.source)}
         for method in METHODS:
             of_words = maps_of[method]
-            shares = np.nan
+            shares: np.ndarray | float = np.nan
             if places is not None:
                 shares = foreground_share(of_words, places[image].expand_as(of_words)).numpy()
             measured = {"intensity": of_words.mean((1, 2)).numpy(), "on the subject": shares}

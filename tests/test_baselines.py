@@ -8,7 +8,7 @@ from sftgan import baselines
 from sftgan.architectures import build, target_layer
 from sftgan.baselines import CONTROLS, controls, linear_fit, linear_map
 from sftgan.errors import InputError
-from sftgan.explain import Explained
+from sftgan.explained import Explained
 from sftgan.gradcam import layer_cams
 from sftgan.training import Examples
 

