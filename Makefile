@@ -1,4 +1,4 @@
-# make book | test | record | clean: each sets itself up. Variables:
+# make book | test | bench | record | clean: each sets itself up. Variables:
 #   PROFILE=smoke | cpu | paper          what the notebooks compute (book, record)
 #   PARAMS="-p eta 4 -p seed 1"          notebook parameters or fields of the profile (book, record)
 #   PYTHON=python3.12                    the Python that makes .venv (3.11 or newer)
@@ -17,7 +17,7 @@ HTML := _build/html
 # Waiting threads sleep: several processes on few cores otherwise slow each other down many times over.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: book test record clean setup
+.PHONY: book test bench record clean setup
 
 setup: $(READY)
 
@@ -52,8 +52,8 @@ book: $(READY)
 	@tar --exclude=book/status.md -cf - _config.yml _toc.yml index.md book figures | tar -xf - -C $(SOURCE)
 	@echo "Executing the notebooks, profile $(PROFILE)"
 	@$(BIN)/sftgan run --profile $(PROFILE) --out $(SOURCE) $(PARAMS)
-	@digest=$$(cd $(SOURCE) && find . -path ./_build -prune -o -type f -print0 | LC_ALL=C sort -z \
-	    | xargs -0 sha256sum | sha256sum); \
+	@digest=$$(cd $(SOURCE) && find . $(CURDIR)/sftgan -path ./_build -prune -o -name __pycache__ -prune \
+	    -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum); \
 	if [ -f $(HTML)/index.html ] && [ "$$digest" = "$$(cat _build/html.digest 2>/dev/null)" ]; then \
 	    echo "The pages are up to date"; \
 	else \
@@ -69,6 +69,16 @@ test: $(READY)
 	@echo "Running the tests, then every notebook against its committed outputs"
 	@$(BIN)/python -m pytest --nbval tests notebooks
 
+# Everybody in turn on one thread: needs a machine that does nothing else.
+bench: export SFTGAN_COMMAND ?= make bench
+bench: export OMP_NUM_THREADS := 1
+bench: $(READY)
+	@mkdir -p _build
+	@$(BIN)/python -m pytest benchmarks -q --timeout=0 --benchmark-columns=median,min,rounds \
+	    --benchmark-json=_build/benchmarks.json
+	@$(BIN)/python benchmarks/report.py _build/benchmarks.json
+	@echo "Tables and figures are in figures/benchmarks; the page is book/performance.md"
+
 record: export SFTGAN_COMMAND ?= make record PROFILE=$(PROFILE)$(if $(PARAMS), PARAMS="$(PARAMS)")
 record: $(READY)
 	@$(BIN)/sftgan record --profile $(PROFILE) $(PARAMS)
@@ -76,5 +86,5 @@ record: $(READY)
 
 # What was computed (the cache of the study) stays; .venv goes with `rm -r .venv`.
 clean:
-	rm -rf _build book/_static/mathjax .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build book/_static/mathjax .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -f $(READY)

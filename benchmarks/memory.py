@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import rivals
+import torch
 from cases import GRADCAM, OURS, PLAIN, TORCHCAM
 
 _HANDED_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -71,7 +72,8 @@ def all_layers(arch: str, side: int, batch: int) -> dict[str, float | None]:
     net, images = _net(arch), rivals.random_images(batch, side)
     names = rivals.layer_names(net)
     plain = rivals.input_gradient(deepcopy(net))
-    plain(images)  # the first call of a shape also makes what oneDNN keeps
+    for layout in (torch.contiguous_format, torch.channels_last):
+        plain(images.contiguous(memory_format=layout))  # a first call also makes what oneDNN keeps
     peaks = {PLAIN: peak_mib(partial(plain, images))}
     for name in (TORCHCAM, GRADCAM, OURS):
         rival = rivals.MAKERS[name](deepcopy(net), names)  # a new one: libraries keep what the last call left

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LIMIT = float(os.environ.get("SFTGAN_BENCH_SECONDS", "4"))
+LIMIT = float(os.environ.get("SFTGAN_BENCH_SECONDS", "3.5"))
 """A case is left out where one call of its slowest rival would take longer, in seconds."""
 FEWEST, MOST, ENOUGH = 5, 25, 2.0
 """Rounds: at least and at most so many, and between these as many as take so many seconds."""

@@ -56,7 +56,7 @@ def _steps(net: nn.Module, generator: Generator, images: Tensor) -> Calls:
         "CAMs": partial(coarse_cams, net, images, size=DRAWN),
         "conditions": partial(conditions, net, images, ETA, size=DRAWN),
         "generator": torch.no_grad()(partial(generator, small, given)),
-        "enlargement": partial(F.interpolate, maps, (SIDE, SIDE), mode="bilinear"),
+        "enlargement": partial(F.interpolate, maps, (SIDE, SIDE), mode="bilinear", antialias=True),
         "forward": torch.no_grad()(partial(net, images)),
     }
 

@@ -147,9 +147,9 @@ def _last_map(model: nn.Module, size: int, channels: int) -> int:
         if isinstance(m, nn.Conv2d)
     ]
     was_training = model.training
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
     try:
-        model.eval()(torch.zeros(1, channels, size, size, device=device))
+        model.eval()(weight.new_zeros(1, channels, size, size))
     except RuntimeError:
         return 0
     finally:

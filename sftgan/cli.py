@@ -266,6 +266,27 @@ def claims(
         raise typer.Exit(code=1)
 
 
+@app.command()
+def publish(
+    profile: ProfileName = "smoke",
+    folder: Annotated[
+        Path | None, typer.Option(help="Where they go. Left out: sftgan/pretrained, those of the package.")
+    ] = None,
+    parameters: Parameters = None,
+) -> None:
+    """Train the four generators that come with the package; write their weights, model cards and checksums.
+
+    What the cache has is not trained again. Commit first: the cards name the commit.
+    """
+    from sftgan import cards, runner
+    from sftgan.study import Study
+
+    for file in cards.publish(
+        Study(profile, **parse(parameters)), folder or runner.ROOT / "sftgan" / "pretrained"
+    ):
+        print(file)
+
+
 @survey_app.command("build")
 def survey_build(
     out: Annotated[

@@ -121,7 +121,7 @@ def coarse_cams(
     size: Size = None,
     gradients: str = "plain",
 ) -> CoarseCams:
-    """The same as `layer_cams`, but before the maps are enlarged."""
+    """The same as `layer_cams`, but before the maps are enlarged: (B, n, h, w) for each resolution."""
     _check_images(model, images)
     shape = _shape(images, size)
     check_name(tap, ["post", "pre"], "tap")
@@ -226,7 +226,9 @@ def _scaled(
         places.setdefault(cam.shape[1:], []).append(i)
     dead = torch.empty(len(raw[0]), len(raw), dtype=torch.bool, device=raw[0].device)
     groups = []
-    for at in (at[i : i + _TOGETHER] for at in places.values() for i in range(0, len(at), _TOGETHER)):
+    for at in (
+        alike[i : i + _TOGETHER] for alike in places.values() for i in range(0, len(alike), _TOGETHER)
+    ):
         maps = torch.stack([raw[i] for i in at], 1)
         maps = maps.relu_() if positive else maps
         low, high = _extremes(maps, shape)

@@ -7,6 +7,7 @@ authors' public code, where the two differ in depth as well.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,10 @@ class ConditionNetwork(nn.Sequential):
 
 
 class SFTBlock(nn.Module):
-    """SFT layer, 3x3 convolution and `activation`; with `skip`, the block's input is added to the result."""
+    """SFT layer, 3x3 convolution and `activation`; with `skip`, the block's input is added to the result.
+
+    forward(x (B, features, H, W), cond (B, condition_features, H, W)) -> (B, features, H, W).
+    """
 
     def __init__(self, sft: SFTLayer, features: int, activation: nn.Module, skip: bool):
         super().__init__()
@@ -81,7 +85,10 @@ class SFTBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Three convolutions whose result, after `activation`, is added to the block's input."""
+    """Three convolutions whose result, after `activation`, is added to the block's input.
+
+    forward(x (B, features, H, W)) -> (B, features, H, W).
+    """
 
     def __init__(self, convs: nn.Sequential, activation: nn.Module):
         super().__init__()
@@ -157,7 +164,7 @@ class ConcatGenerator(nn.Module):
     """Control: a plain convolutional net that is given the image and all conditions at its input, side by side.
 
     The blocks of `Generator` with a convolution in the place of each SFT layer, eight triplets for any `eta`, which may
-    be 0: then it sees the image only. forward as that of `Generator`.
+    be 0: then it sees the image only. forward as that of `Generator`, to maps (B, H, W) or pictures (B, 3, H, W).
     """
 
     def __init__(self, eta: int = 8, width: int = 64, channels: int = 1):
@@ -321,13 +328,14 @@ def _initialise(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
     with torch.no_grad():
         for conv in _branch_ends(module.modules()):
             conv.weight.mul_(DAMPING)
 
 
-def _branch_ends(modules: Iterable[nn.Module]) -> Iterator[nn.Conv2d]:
+def _branch_ends(modules: Iterable[nn.Module]) -> Iterator[Any]:
     for part in modules:
         if isinstance(part, SFTLayer):
             yield part.scale[-1]
@@ -377,7 +385,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def flops(generator: Generator, size: int) -> int:
     """Floating-point operations (a multiply-add counts as two) of one map of a `size` x `size` pixel image."""
-    like = generator.tail.weight
+    like = next(generator.parameters())
     image, conditions = like.new_zeros(1, 3, size, size), like.new_zeros(1, generator.eta, size, size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         generator(image, conditions)

@@ -40,12 +40,13 @@ def provenance() -> dict:
 
 
 def _commit() -> str:
-    """The checkout's commit, "-dirty" if anything but recorded figures differs from it."""
+    """The checkout's commit, "-dirty" if anything but what recorded runs made differs from it."""
     if not (ROOT / ".git").exists():  # installed, perhaps below somebody else's checkout
         return "unknown"
     try:
         commit = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures")
+        made = (":!figures", ":!sftgan/pretrained")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *made)
         return f"{commit}-dirty" if changed else commit
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

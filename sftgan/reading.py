@@ -53,7 +53,7 @@ class Reading:
     leave_out: int = 0
     minmax_conditions: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, values in CHOICES.items():
             check_name(getattr(self, name), values, name)
         if not 0 <= self.leave_out < self.eta:
@@ -68,7 +68,9 @@ class Reading:
 
     def weights(self, n_layers: int) -> Tensor:
         """float64 (channels + 1, N): how much of each layer's map is in each condition and, last, in the target."""
-        layers = torch.eye(n_layers, dtype=torch.float64)[None, :, :, None]  # each map has its layer's pixel alone
+        layers = torch.eye(n_layers, dtype=torch.float64)[
+            None, :, :, None
+        ]  # each map has its layer's pixel alone
         last = self.target == "last"
         target = layers[:, -1:] if last else layers[:, :1]
         if self.exclude_target:

@@ -25,6 +25,7 @@ _LOCK = threading.Lock()
 _EVALUATED: dict[
     nn.Module, tuple[int, list[nn.Module]]
 ] = {}  # how often entered, and what was in training mode
+_STANCES: list[Any] = []  # one for each entry, all of them what undoes the first
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ def tap_convolutions(model: nn.Module, images: Tensor, tap: str) -> Tapped:
             "exported model give the one that it was made from."
         )
     images = images.detach()
-    normalised = any(isinstance(m, nn.BatchNorm2d) for m in modules.values())
-    if normalised and images.device.type == "cpu":  # up to twice as fast there; other nets gain nothing
+    if any(isinstance(m, nn.BatchNorm2d) for m in modules.values()) and _faster_channels_last(images):
         with contextlib.suppress(_NeedsContiguous):
             return _run(model, images.contiguous(memory_format=torch.channels_last), tap, names)
     return _run(model, images, tap, names)
@@ -102,8 +102,9 @@ def tap_block(model: nn.Module, block: nn.Module, images: Tensor) -> Tapped:
     anchor = images.new_zeros((), requires_grad=True)
 
     def keep(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        outputs.append(_Begin.apply(anchor, output.detach()))
-        return outputs[-1].clone()
+        kept = _Begin.apply(anchor, output.detach())
+        outputs.append(kept)
+        return kept.clone()
 
     with _hooked([block.register_forward_hook(keep)]):
         returned = model(images)
@@ -145,10 +146,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Let nothing of a model be compiled, or run compiled: hooks do not fire there."""
-    compiled = any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules())
-    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
+    """Let nothing of a model be compiled, or run compiled: hooks do not fire there. It counts for the whole process."""
+    if not any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules()):
         yield
+        return
+    with _LOCK:
+        _STANCES.append(_STANCES[0] if _STANCES else torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            stance = _STANCES.pop()
+            if not _STANCES:
+                stance.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -174,7 +184,7 @@ class _Recorder(TorchFunctionMode):
     `protected` names the layers whose tapped tensor must not be handed on itself, but as a copy.
     """
 
-    def __init__(self, names: dict[nn.Module, str], tap: str, anchor: Tensor, protected: frozenset[str]):
+    def __init__(self, names: dict[nn.Conv2d, str], tap: str, anchor: Tensor, protected: frozenset[str]):
         super().__init__()
         self.names = names
         self.tap = tap
@@ -184,12 +194,13 @@ class _Recorder(TorchFunctionMode):
         self.passed_on: dict[int, tuple[_Tap, Tensor, int]] = {}  # by id: tap, tensor, its version
         self.halves: dict[int, tuple[_Tap, Tensor, int]] = {}  # the same, of depthwise convolutions
         self.calls: Counter[str] = Counter()
+        self.severed = False  # whether a convolution was under no_grad, so that graphs may begin behind it
         self.pixel: str | None = (
             None  # the last padded convolution that made one pixel, if no map came behind it
         )
         self.thread = threading.get_ident()
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = self.passed_on.get(id(args[0])) if args and func in _ACTIVATIONS else None
         direct = found is not None and _writes(found[1]) == found[2]
         result = func(*args, **(kwargs or {}))
@@ -199,7 +210,24 @@ class _Recorder(TorchFunctionMode):
         tap.output, tap.version = result, _writes(result)
         return result.clone() if tap.name in self.protected else result
 
-    def hook(self, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
+    def _begun(self, given: Tensor | None) -> bool:
+        """Whether the graph behind a convolution's input goes back to the anchor, where the images come from."""
+        if given is None or not given.requires_grad:
+            return False
+        if not self.severed:
+            return True
+        nodes = [given.grad_fn]
+        seen = set(nodes)
+        while nodes:
+            node = nodes.pop()
+            if getattr(node, "variable", None) is self.anchor:
+                return True
+            before = {n for n, _ in node.next_functions if n} - seen if node else set()
+            nodes += before
+            seen |= before
+        return False
+
+    def hook(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor | None:
         if threading.get_ident() != self.thread:
             return None
         name = self.names[module]
@@ -211,19 +239,28 @@ class _Recorder(TorchFunctionMode):
         self.calls[name] += 1
         if self.calls[name] > 1:
             name = f"{name} (call {self.calls[name]})"
-        if not self.taps or not output.requires_grad:
+        if not self.taps or not self._begun(inputs[0] if inputs else None):
             output = _Begin.apply(self.anchor, output.detach())
         half = self.halves.pop(id(inputs[0]), None) if inputs else None
         if half and half[0] in self.taps and _writes(half[1]) == half[2] and module.kernel_size == (1, 1):
             self.taps.remove(half[0])
         tap = _Tap(name, output, _writes(output))
         self.taps.append(tap)
+        self.severed |= not output.requires_grad
         passed_on = output.clone() if self.tap == "pre" or name in self.protected else output
         if self.tap == "post":
             self.passed_on[id(passed_on)] = tap, passed_on, _writes(passed_on)
         if module.groups == module.in_channels > 1:
             self.halves[id(passed_on)] = tap, passed_on, _writes(passed_on)
         return passed_on
+
+
+def _faster_channels_last(images: Tensor) -> bool:
+    """Whether nets with batch norm are faster on such images with the channels last, as measured; up to twice so.
+
+    Nets without gain nothing. A single large image is not worth the weights' rearrangement.
+    """
+    return images.device.type == "cpu" and (len(images) > 1 or min(images.shape[-2:]) <= 96)
 
 
 def _writes(tensor: Tensor) -> int:
@@ -239,7 +276,7 @@ def _run(
     model: nn.Module,
     images: Tensor,
     tap: str,
-    names: dict[nn.Module, str],
+    names: dict[nn.Conv2d, str],
     protected: frozenset[str] = frozenset(),
 ) -> Tapped:
     anchor = images.new_zeros((), requires_grad=True)
@@ -264,8 +301,8 @@ def _run(
     for t in recorder.taps:
         if len(t.output) != len(images):
             raise InputError(
-                f"the convolution {t.name!r} sees a batch of {len(t.output)} for {len(images)} images: its maps cannot be "
-                "told apart by image."
+                f"the convolution {t.name!r} sees a batch of {len(t.output)} for {len(images)} images: its maps "
+                "cannot be told apart by image."
             )
     written = frozenset(t.name for t in recorder.taps if _writes(t.output) != t.version)
     if written and not protected:  # something else than an activation wrote in place: once more, on copies

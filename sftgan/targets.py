@@ -26,12 +26,13 @@ def split(targets: Targets, n_images: int, batch: int) -> Iterator[Targets]:
     """The targets of `batch` images after another; those that are the same for all images are repeated."""
     starts = range(0, n_images, batch)
     own = targets.ndim > 0 if isinstance(targets, Tensor | np.ndarray) else isinstance(targets, Sequence)
+    each: Any = targets
     if not own:
         yield from (targets for _ in starts)
         return
-    if len(targets) != n_images:
-        raise InputError(f"there are {len(targets)} targets for {n_images} images: give one per image.")
-    yield from (targets[i : i + batch] for i in starts)
+    if len(each) != n_images:
+        raise InputError(f"there are {len(each)} targets for {n_images} images: give one per image.")
+    yield from (each[i : i + batch] for i in starts)
 
 
 def score(output: Any, targets: Targets, n_images: int) -> Tensor:
@@ -122,7 +123,10 @@ def _class_indices(logits: Tensor, targets: int | Sequence[int] | Tensor | None)
             f"targets must be class indices, weights of the outputs, or callables, got {type(targets).__name__}."
         ) from None
     if indices.is_floating_point() or indices.dtype == torch.bool:
-        raise InputError(f"targets must be class indices (integers), got {indices.dtype}.")
+        raise InputError(
+            "targets must be class indices (integers), or weights of the outputs as a torch tensor, got "
+            f"{indices.dtype}."
+        )
     if indices.shape not in [(), (n_images,)]:
         raise InputError(
             f"targets must be one class index or {n_images}, one per image, got shape {tuple(indices.shape)}."

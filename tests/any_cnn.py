@@ -18,7 +18,6 @@ from torch.utils.checkpoint import checkpoint
 
 from sftgan import build, layer_cams
 
-N_CLASSES = 10
 TORCHVISION = (
     "resnet18", "densenet121", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf", "mobilenet_v3_large",
     "inception_v3", "squeezenet1_1", "vgg11", "googlenet", "shufflenet_v2_x0_5", "mnasnet0_5",
@@ -40,25 +39,23 @@ def net(name, dtype=torch.float64):
     torch.manual_seed(0)
     library, _, arch = name.partition(":")
     if arch.endswith("thinned"):
-        model = build("xception", N_CLASSES, width=1 / 16, size=64, last_map=4)
+        model = build("xception", 10, width=1 / 16, size=64, last_map=4)
     elif arch == "vgg11":
         model = vgg11()
     elif library == "torchvision":
-        options = (
-            {"aux_logits": False, "init_weights": False} if arch in ("inception_v3", "googlenet") else {}
-        )
-        model = torchvision.models.get_model(arch, weights=None, num_classes=N_CLASSES, **options)
+        fast = {"aux_logits": False, "init_weights": False} if arch in ("inception_v3", "googlenet") else {}
+        model = torchvision.models.get_model(arch, weights=None, num_classes=10, **fast)
     else:
-        model = timm.create_model(arch, pretrained=False, num_classes=N_CLASSES)
+        model = timm.create_model(arch, pretrained=False, num_classes=10)
     return randomised(model).to(dtype)
 
 
 def vgg11():
     """Torchvision's, but for its dense layers of 120 million weights."""
     with torch.device("meta"):
-        model = torchvision.models.vgg11(num_classes=N_CLASSES)
+        model = torchvision.models.vgg11(num_classes=10)
     model.features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["A"], batch_norm=False)
-    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(2), nn.Linear(2048, N_CLASSES)
+    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(2), nn.Linear(2048, 10)
     return model
 
 
@@ -175,14 +172,10 @@ def scaled(activation, gradient, size):
 
 
 def peer_cams(model, images, classes, module):
-    """pytorch-grad-cam of one layer (B, H, W) float32; the target's gradient dwarfs its `+ 1e-7`.
-
-    Gradients flow from the layer on only, which saves it the backward through what lies before.
-    """
+    """pytorch-grad-cam of one layer (B, H, W) float32; the target's gradient dwarfs its `+ 1e-7`."""
     targets = [lambda output, c=c: 1e7 * output[c] for c in classes]
-    model.requires_grad_(False)
-    own = module if list(module.parameters()) else None
-    (own or model).requires_grad_(True)
+    model.requires_grad_(False)  # what lies before the layer needs no backward
+    (module if list(module.parameters()) else model).requires_grad_(True)
     with GradCAM(model, [module]) as cam, out_of_place(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         maps = torch.from_numpy(cam(images, targets))
@@ -191,19 +184,13 @@ def peer_cams(model, images, classes, module):
     return maps
 
 
-def spread(n, most):
-    """Up to `most` of range(n), evenly spread, the first and the last among them."""
-    return sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)}) if n > most else range(n)
-
-
 def difference(model, images, classes, cams, most):
     """The largest one between `cams` and pytorch-grad-cam's, in `most` of the layers."""
     taps = layers(model, images)
     assert cams.names == tuple(tap[0] for tap in taps)
-    return max(
-        (cams.maps[:, i] - peer_cams(model, images, classes, taps[i][1])).abs().max().item()
-        for i in spread(len(taps), most)
-    )
+    some = torch.linspace(0, len(taps) - 1, most).round().int().tolist()
+    theirs = torch.stack([peer_cams(model, images, classes, taps[i][1]) for i in some], 1)
+    return (cams.maps[:, some] - theirs).abs().max().item()
 
 
 def agreement(name):

@@ -193,7 +193,7 @@ def test_nothing_is_compiled_for_an_explanation(name):
     assert not compiled
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("part", [False, True])
 def test_scripted_models_are_refused_in_a_sentence(part):
     model, images = plain(), pictures(height=24)
@@ -205,7 +205,7 @@ def test_scripted_models_are_refused_in_a_sentence(part):
         layer_cams(model, images, 2)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_traced_models_are_refused_in_a_sentence():
     model, images = plain(), pictures(height=24)
     with pytest.raises(InputError, match=r"(?i)script|trace"):
@@ -291,6 +291,8 @@ def test_threads_on_a_model_in_training_mode():
 
 
 def test_threads_on_a_model_with_a_compiled_part_leave_it_compiled():
+    """The first to leave does not start compilation for the second, nor does the second stop it for good."""
+    torch._dynamo.reset()
     compiled, pause = [], Pause("first", "second")
     model = randomised(Net(pause, *default_parts())).double()
     images = pictures(height=24)
@@ -298,8 +300,9 @@ def test_threads_on_a_model_with_a_compiled_part_leave_it_compiled():
     model.head = torch.compile(model.head, backend=lambda graph, _: compiled.append(graph) or graph)
     work = {name: lambda: layer_cams(model, images, 1).maps for name in pause.go}
     threads, got = results(**work)
-    for name, thread in zip(pause.go, threads, strict=True):
+    for name in pause.go:
         pause.inside[name].wait(1)  # unless it has to wait outside
+    for name, thread in zip(pause.go, threads, strict=True):
         pause.go[name].set()
         thread.join()
     assert all(torch.equal(maps, expected) for maps in got.values()) and not compiled

@@ -59,7 +59,9 @@ def test_every_import_of_the_package_is_a_declared_dependency():
         "nbclient",
         "nbformat",
         "jupyter_client",
+        "captum",
         "kagglehub",
+        "timm",
         "sacrebleu",
         "statsmodels",
     }  # imported where used, with a sentence if missing
