@@ -1,18 +1,23 @@
 """layer_cams against pytorch-grad-cam, against hand-computed numbers, and in the traps that users fall into."""
 
+import contextlib
+import gc
 import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pytorch_grad_cam import GradCAM
 from torch import nn
 from torch.nn import functional as F
 
 from sftgan import InputError, Normalised, build, layer_cams
-from sftgan.gradcam import block_cam, mean_activation, minmax
+from sftgan.gradcam import _enlarged, _extremes, block_cam, coarse_cams, mean_activation, minmax
 
 
 def strong(category):
@@ -457,3 +462,59 @@ def test_the_mean_activation_knows_no_class():
     assert mean_activation(net, net[1], images, size=5).shape == (2, 5, 5)
     net[3].reset_parameters()
     assert torch.allclose(mean_activation(net, net[1], images), expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(h=st.integers(1, 9), w=st.integers(1, 9), height=st.integers(1, 70), width=st.integers(1, 70))
+def test_the_extremes_of_an_enlarged_map_are_known_before_it_is_enlarged(h, w, height, width):
+    maps = torch.rand(2, 3, h, w, generator=torch.Generator().manual_seed(h + 10 * w), dtype=torch.float64)
+    low, high = _extremes(maps, (height, width))
+    enlarged = _enlarged(maps, (height, width))
+    torch.testing.assert_close(low, enlarged.amin((2, 3), keepdim=True), atol=1e-12, rtol=0)
+    torch.testing.assert_close(high, enlarged.amax((2, 3), keepdim=True), atol=1e-12, rtol=0)
+
+
+def test_a_flat_map_is_dead_whatever_rounding_makes_of_it():
+    """Enlarging 0.1 gives values that differ in the last place, which is no contrast."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 1, 1), nn.AvgPool2d(4), nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(9, 2)
+    )
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(0.1)
+        model[4].weight.fill_(1.0)
+    cams = layer_cams(model, torch.rand(1, 3, 12, 12), targets=0, size=37)
+    assert cams.dead.all() and (cams.maps == 0).all()
+
+
+class Fails(Exception):
+    pass
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_activation_outlives_an_explanation(fails):
+    """Without the help of the garbage collector, which may come late."""
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)), nn.Flatten(), nn.Linear(192, 2))
+    refs = []
+    for conv in model[:4]:
+        conv.register_forward_hook(lambda _module, _inputs, output: refs.append(weakref.ref(output)))
+
+    def target(logits):
+        if fails:
+            raise Fails
+        return logits[:, 0]
+
+    gc.disable()
+    try:
+        with pytest.raises(Fails) if fails else contextlib.nullcontext():
+            layer_cams(model, torch.rand(2, 3, 8, 8), targets=target)
+        assert len(refs) == 4 and not any(ref() is not None for ref in refs)
+    finally:
+        gc.enable()
+
+
+def test_the_coarse_maps_are_as_small_as_their_layers(small, batch):
+    cams = coarse_cams(small, batch, targets=0)
+    sides = sorted({maps.shape[-1] for _, maps in cams.groups})
+    assert sides == [4, 8, 16] and len(cams.names) == 53
+    assert torch.equal(cams.maps(), layer_cams(small, batch, targets=0).maps)

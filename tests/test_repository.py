@@ -8,6 +8,7 @@ import tomllib
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -139,15 +140,19 @@ def test_the_data_page_says_which_folders_the_profile_cpu_reads():
     assert said == {name: s.folder or name for name, s in used.items() if s.source == "folder"}
 
 
-def test_the_example_of_the_readme_runs(monkeypatch):
-    monkeypatch.delenv("SFTGAN_CACHE")  # the notebooks' own, which has the generator after `make book`
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    photograph, own = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
-    exec(example, names)
-    assert names["cams"].maps.shape == (2, 53, 224, 224)
-    assert names["conditions"].shape == (2, 8, 224, 224)
+    exec(photograph, names)
+    assert names["maps"].shape == (1, 300, 300)
+    assert 0 <= names["maps"].min() < names["maps"].max() <= 1
+    assert plt.imread("map.png").shape[:2] == (300, 300)
+    exec(own, names)
     assert names["maps"].shape == (2, 224, 224)
     assert 0 <= names["maps"].min() <= names["maps"].max() <= 1
+    assert names["cams"].maps.shape == (2, 53, 224, 224)
+    assert names["averages"].shape == (2, 8, 224, 224)
 
 
 def test_every_figure_has_an_alternative_text():
