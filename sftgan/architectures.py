@@ -125,21 +125,22 @@ def last_block(model: Normalised, arch: str) -> nn.Module | None:
 @torch.no_grad()
 def check_last_map(model: nn.Module, size: int, channels: int = 3) -> None:
     """Raise InputError if the last convolution makes a single pixel of images of `size`, with a size that works."""
-    if _last_map(model, size, channels) > 1:
+    if last_map(model, size, channels) > 1:
         return
-    smallest = next((s for s in range(size + 1, 1025) if _last_map(model, s, channels) > 1), None)
+    if last_map(model, 1024, channels) <= 1:
+        raise InputError(
+            f"images of {size} pixels leave the last convolution at most one pixel, in which Grad-CAM finds no place: "
+            "no size up to 1024 helps, choose another CNN."
+        )
+    smallest = next(s for s in range(size + 1, 1025) if last_map(model, s, channels) > 1)
     raise InputError(
         f"images of {size} pixels leave the last convolution at most one pixel, in which Grad-CAM finds no place: "
-        + (
-            f"use at least {smallest} pixels."
-            if smallest
-            else "no size up to 1024 helps, choose another CNN."
-        )
+        f"use at least {smallest} pixels."
     )
 
 
-def _last_map(model: nn.Module, size: int, channels: int) -> int:
-    """Smaller side of the last convolution's output; 0 where the images are too small to come so far."""
+def last_map(model: nn.Module, size: int, channels: int) -> int:
+    """Smaller side of the last convolution's output for images of `size`; 0 where they are too small to come so far."""
     sides: list[int] = []
     handles = [
         m.register_forward_hook(lambda _module, _inputs, output: sides.append(min(output.shape[-2:])))

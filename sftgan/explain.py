@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sftgan import weights
 from sftgan.errors import InputError
 from sftgan.explained import pictures
-from sftgan.gradcam import Size, coarse_cams
+from sftgan.gradcam import Size, check_images, coarse_cams
 from sftgan.networks import Generator
 from sftgan.reading import Reading
 from sftgan.taps import evaluation_mode
@@ -81,8 +81,10 @@ class Explainer:
     def __call__(self, model: nn.Module, images: Tensor, targets: Targets = None) -> Tensor:
         """Maps (B, H, W) in [0, 1] for images (B, 3, H, W) or (B, 1, H, W) in [0, 1], where the images are.
 
-        `targets` and errors as those of `layer_cams`. The generator may be on another device than the CNN.
+        `targets` and errors as those of `layer_cams`; one callable is given the outputs of `batch` images at a time.
+        The generator may be on another device than the CNN.
         """
+        check_images(model, images)
         parts = [
             self._draw(model, part, some)
             for part, some in zip(
@@ -95,8 +97,7 @@ class Explainer:
         height, width = images.shape[-2:]
         scale = 1 if self.size is None else self.size / min(height, width)
         shape = round(height * scale), round(width * scale)
-        if targets is None and self.reading.explained_class == "first":
-            targets = 0
+        targets = self.reading.explained(targets)
         cams = coarse_cams(model, images, targets, self.reading.tap, shape, self.reading.gradients)
         given, _ = self.reading.read(cams)
         like = next(self.generator.parameters())

@@ -50,13 +50,11 @@ def examples(
     says. Computed where the model is, `batch` images at a time; the results are on the images' device.
     """
     reading = reading or Reading()
-    if targets is None and reading.explained_class == "first":
-        targets = torch.zeros(len(images), dtype=torch.long)
     parts, dead, logits = [], [], []
     device = next(model.parameters()).device
     for i in range(0, len(images), batch):
         chunk = images[i : i + batch].to(device)
-        classes = None if targets is None else targets[i : i + batch].to(device)
+        classes = reading.explained(None if targets is None else targets[i : i + batch].to(device))
         cams = coarse_cams(model, chunk, classes, reading.tap, size, reading.gradients)
         shown = pictures(chunk, (size, size))
         conditions, target = reading.read(cams)

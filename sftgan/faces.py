@@ -46,11 +46,11 @@ class _Face:
         self.explainer = _pretrained(explainer, self.like.device) if isinstance(explainer, str) else explainer
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.model = Normalised(unwrapped(model), self.mean, self.std)
-        self.model.mean, self.model.std = self.model.mean.to(self.like), self.model.std.to(self.like)
         self.beyond = beyond
 
     def explain(self, images: Tensor, targets: Targets) -> Tensor:
-        """Maps (B, H, W) in [0, 1] of images (B, C, H, W) in [0, 1]."""
+        """Maps (B, H, W) in [0, 1] of images (B, C, H, W) in [0, 1], wherever the model is by now."""
+        self.model.mean, self.model.std = self.model.mean.to(self.like), self.model.std.to(self.like)
         return self.explainer(self.model, images, targets)
 
     def images(self, inputs: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ def _pretrained(name: str, device: torch.device) -> Explainer:
 
 
 def _check(model: nn.Module, explainer: Explainer | str, mean: Sequence[float], std: Sequence[float]) -> None:
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
         raise InputError(
             f"the model must be a torch.nn.Module, whose convolutions are read, got {type(model).__name__}."
         )
@@ -274,9 +274,9 @@ def _check(model: nn.Module, explainer: Explainer | str, mean: Sequence[float], 
         raise InputError(
             f"explainer must be a sftgan.Explainer or the name of one, got {type(explainer).__name__}."
         )
-    if np.ndim(mean) != 1 or np.shape(mean) != np.shape(std) or min(std) <= 0:
+    if np.ndim(mean) != 1 or np.shape(mean) != np.shape(std) or not len(std) or min(std) <= 0:
         raise InputError(f"mean and std must be as many numbers each, std positive, got {mean} and {std}.")
-    if isinstance(unwrapped(model), Normalised) and (any(mean) or set(std) != {1}):
+    if isinstance(unwrapped(model), Normalised) and (any(mean) or any(s != 1 for s in std)):
         raise InputError(
             "this model normalises images itself (sftgan.Normalised): give it images in [0, 1], mean=(0,), std=(1,)."
         )

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from sftgan.errors import InputError, check_name
 from sftgan.taps import Tapped, eager, evaluation_mode, tap_block, tap_convolutions, unwrapped
@@ -15,6 +16,7 @@ from sftgan.targets import Targets, score
 
 Size = int | tuple[int, int] | None
 _ROUNDING = 8  # units in the last place: a map with no more contrast than that is flat
+_BEYOND = 1e-5  # what resizing leaves of [0, 1] by rounding
 _TOGETHER = 16  # layers that are scaled at once
 
 
@@ -24,7 +26,7 @@ class LayerCams:
 
     maps: (B, N, h, w) float in [0, 1], min-max scaled per map; a map without contrast is all zeros.
     names: the N module names. dead: (B, N) bool, True where a map has no contrast.
-    logits: (B, C), or whatever else the model returned; detached where it is a tensor.
+    logits: (B, C), or whatever else the model returned, its tensors detached.
     """
 
     maps: Tensor
@@ -62,7 +64,10 @@ class CoarseCams:
             part = torch.einsum("kn,bnhw->bkhw", weights.to(coarse)[:, places], coarse)
             before = coarse_sums.get(part.shape)
             coarse_sums[part.shape] = part if before is None else before + part
-        return torch.stack([_enlarged(part, self.shape) for part in coarse_sums.values()]).sum(0)
+        sums = self.groups[0][1].new_zeros(len(self.dead), len(weights), *self.shape)
+        for part in coarse_sums.values():
+            sums += _enlarged(part, self.shape)
+        return sums
 
 
 def layer_cams(
@@ -122,7 +127,7 @@ def coarse_cams(
     gradients: str = "plain",
 ) -> CoarseCams:
     """The same as `layer_cams`, but before the maps are enlarged: (B, n, h, w) for each resolution."""
-    _check_images(model, images)
+    check_images(model, images)
     shape = _shape(images, size)
     check_name(tap, ["post", "pre"], "tap")
     check_name(gradients, ["plain", "guided"], "kind of gradients")
@@ -142,7 +147,7 @@ def block_cam(
 
     For nets whose last convolution is one branch of several, such as InceptionV3: its last block is the layer.
     """
-    _check_images(model, images)
+    check_images(model, images)
     with _differentiable(model):
         tapped = tap_block(model, block, images.clone() if images.is_inference() else images.detach())
         return _explained(tapped, images, targets, _shape(images, size)).maps()[:, 0]
@@ -154,7 +159,7 @@ def mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, size: Si
 
     Only a forward pass: it knows nothing of any class.
     """
-    _check_images(model, images)
+    check_images(model, images)
     outputs: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
     try:
@@ -202,8 +207,7 @@ def _explained(
             raw[i] if i in raw else like.new_zeros(len(images), *side) for i, side in enumerate(sides)
         ]
         groups, dead = _scaled(in_order, shape, positive=not guided)
-    returned = tapped.returned
-    logits = returned.detach() if isinstance(returned, Tensor) else returned
+    logits = tree_map_only(Tensor, Tensor.detach, tapped.returned)
     return CoarseCams(groups, tapped.names, dead, logits, shape)
 
 
@@ -264,7 +268,7 @@ def _extremes(maps: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
 
 
-@cache
+@lru_cache(256)
 def _border(n: int, m: int) -> Tensor:
     """Of the matrix (m, n) that enlarges n pixels to m, the first and the last row between each two pixels."""
     whole = F.interpolate(torch.eye(n, dtype=torch.float64)[None, :, :, None], (m, 1), mode="bilinear")
@@ -285,7 +289,10 @@ def _shape(images: Tensor, size: Size) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _check_images(model: nn.Module, images: Tensor) -> None:
+def check_images(model: nn.Module, images: Tensor) -> None:
+    """Raise InputError for images other than (B, 1, H, W) or (B, 3, H, W) in [0, 1] where the model is."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model must be a torch.nn.Module, got {type(model).__name__}.")
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise InputError(f"images must be a floating-point tensor in [0, 1], got {got}: divide bytes by 255.")
@@ -301,7 +308,7 @@ def _check_images(model: nn.Module, images: Tensor) -> None:
     low, high = images.aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise InputError("images contain NaN or infinite values: clean them first.")
-    if low < 0 or high > 1:
+    if low < -_BEYOND or high > 1 + _BEYOND:
         raise InputError(
             f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: put the normalisation into the model, "
             "with sftgan.Normalised(model, mean, std)."

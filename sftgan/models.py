@@ -54,6 +54,8 @@ class CNN:
                 f"the names of the classes of {self.name} are not known: give the index of the class instead of "
                 f"{wanted!r}, or a file of names with --names."
             )
+        if wanted in self.names:  # "cardigan" is a garment, "Cardigan" a dog
+            return self.names.index(wanted)
         names = [name.lower() for name in self.names]
         if wanted.lower() not in names:
             raise InputError(_unknown("class", wanted.lower(), names))
@@ -85,7 +87,7 @@ def load_cnn(spec: str, weights: str | Path | None = None, names: str | None = N
         raise InputError(_not_a_spec(spec))
     if weights is not None:
         if not own:
-            _resize_head(cnn.model, weights)
+            _resize_heads(cnn.model, weights)
         load_model(cnn.model, weights)
         cnn = replace(cnn, weights=str(weights), names=())
     if names is not None:
@@ -190,19 +192,15 @@ def _fetched(spec: str, make: Callable[[], nn.Module]) -> nn.Module:
         ) from error
 
 
-def _resize_head(model: nn.Module, path: str | Path) -> None:
-    """Give the last layer of a library's net as many outputs as that in a file of weights has."""
+def _resize_heads(model: nn.Module, path: str | Path) -> None:
+    """Give the last layer of a library's net, and auxiliary ones, as many outputs as they have in a file of weights."""
     assert isinstance(model, Normalised)
-    name, head = _head(model.net)
-    wanted = _first_dimension(path, name)
-    if wanted and wanted != head.weight.shape[0]:
-        model.net.set_submodule(name, _with_outputs(head, wanted))
-
-
-def _head(net: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """Name and module of the last layer, which gives the logits; SqueezeNet's is a convolution."""
-    *_, last = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    return last
+    layers = [(n, m) for n, m in model.net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    n_classes = len(layers[-1][1].weight)  # SqueezeNet's last layer is a convolution
+    for name, head in layers:
+        wanted = _first_dimension(path, name) if len(head.weight) == n_classes else None
+        if wanted and wanted != n_classes:
+            model.net.set_submodule(name, _with_outputs(head, wanted))
 
 
 def _with_outputs(head: nn.Linear | nn.Conv2d, n: int) -> nn.Module:

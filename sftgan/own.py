@@ -164,6 +164,6 @@ def about(judged: Judged, prepared: Prepared, cnn: CNN, recipe: GANRecipe, seed:
         "model": cnn.name,
         "weights": cnn.weights,
         "pictures": f"{len(prepared.train)} to train on, {len(prepared.held_out)} held out",
-        "training": f"{recipe.epochs} epochs, seed {seed}",
+        "training": f"{len(judged.losses)} epochs, seed {seed}",
         "result": judged.report(),
     }

@@ -241,8 +241,7 @@ def explain(
     """
     cnn.model.to(device)
     explainer.generator.to(device)
-    if target is None and explainer.reading.explained_class == "first":
-        target = 0
+    target = explainer.reading.explained(target)
     pictures = list(where)
     done = Written()
     sheet = _Sheet(where[pictures[0]].parent)

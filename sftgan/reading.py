@@ -6,6 +6,7 @@ The defaults are the paper's; the other values are the released code's, or our c
 import io
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -66,11 +67,14 @@ class Reading:
         """How many conditions there are."""
         return self.eta - self.leave_out
 
+    def explained(self, targets: Any) -> Any:
+        """What is explained where `targets` are asked for: of none, what `explained_class` says."""
+        return 0 if targets is None and self.explained_class == "first" else targets
+
     def weights(self, n_layers: int) -> Tensor:
         """float64 (channels + 1, N): how much of each layer's map is in each condition and, last, in the target."""
-        layers = torch.eye(n_layers, dtype=torch.float64)[
-            None, :, :, None
-        ]  # each map has its layer's pixel alone
+        # each map has its layer's pixel alone
+        layers = torch.eye(n_layers, dtype=torch.float64)[None, :, :, None]
         last = self.target == "last"
         target = layers[:, -1:] if last else layers[:, :1]
         if self.exclude_target:

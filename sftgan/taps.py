@@ -14,17 +14,16 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from sftgan.architectures import check_last_map
+from sftgan.architectures import check_last_map, last_map
 from sftgan.errors import InputError
 
 _ACTIVATIONS = {
     F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardtanh,
     F.prelu, F.softplus, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, torch.tanh, Tensor.tanh,
+    F.leaky_relu_, F.elu_, F.hardtanh_, torch.selu_, torch.celu_, torch.tanh_, Tensor.tanh_,
 }  # fmt: skip
 _LOCK = threading.Lock()
-_EVALUATED: dict[
-    nn.Module, tuple[int, list[nn.Module]]
-] = {}  # how often entered, and what was in training mode
+_EVALUATED: dict[nn.Module, tuple[int, bool]] = {}  # how often entered, and whether it was in training mode
 _STANCES: list[Any] = []  # one for each entry, all of them what undoes the first
 
 
@@ -127,27 +126,29 @@ def unwrapped(model: nn.Module) -> nn.Module:
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode and give each its own mode back when the last thread has left."""
-    with _LOCK:
-        inside, training = _EVALUATED.get(model) or (0, [m for m in model.modules() if m.training])
-        _EVALUATED[model] = inside + 1, training
-        if training and not inside:
+    modules = list(model.modules())
+    with _LOCK:  # by module, as threads may enter by different wrappers of one net
+        for module in modules:
+            inside, training = _EVALUATED.get(module, (0, module.training))
+            _EVALUATED[module] = inside + 1, training
+        if any(module.training for module in modules):
             model.eval()
     try:
         yield
     finally:
         with _LOCK:
-            inside, training = _EVALUATED.pop(model)
-            if inside > 1:
-                _EVALUATED[model] = inside - 1, training
-            else:
-                for module in training:
+            for module in modules:
+                inside, training = _EVALUATED.pop(module)
+                if inside > 1:
+                    _EVALUATED[module] = inside - 1, training
+                elif training:
                     module.training = True
 
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """Let nothing of a model be compiled, or run compiled: hooks do not fire there. It counts for the whole process."""
-    if not any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules()):
+    if not any(map(_is_compiled, model.modules())):
         yield
         return
     with _LOCK:
@@ -159,6 +160,14 @@ def eager(model: nn.Module) -> Iterator[None]:
             stance = _STANCES.pop()
             if not _STANCES:
                 stance.__exit__(None, None, None)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return (
+        module._compiled_call_impl is not None
+        or hasattr(module, "_orig_mod")
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+    )
 
 
 @contextlib.contextmanager
@@ -194,10 +203,9 @@ class _Recorder(TorchFunctionMode):
         self.passed_on: dict[int, tuple[_Tap, Tensor, int]] = {}  # by id: tap, tensor, its version
         self.halves: dict[int, tuple[_Tap, Tensor, int]] = {}  # the same, of depthwise convolutions
         self.calls: Counter[str] = Counter()
-        self.severed = False  # whether a convolution was under no_grad, so that graphs may begin behind it
-        self.pixel: str | None = (
-            None  # the last padded convolution that made one pixel, if no map came behind it
-        )
+        self.anchored: set[Any] = set()  # nodes of the graph whose paths are known to begin at the anchor
+        # the last padded convolution that made one pixel, if no map came behind it
+        self.pixel: str | None = None
         self.thread = threading.get_ident()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -210,21 +218,23 @@ class _Recorder(TorchFunctionMode):
         tap.output, tap.version = result, _writes(result)
         return result.clone() if tap.name in self.protected else result
 
-    def _begun(self, given: Tensor | None) -> bool:
-        """Whether the graph behind a convolution's input goes back to the anchor, where the images come from."""
-        if given is None or not given.requires_grad:
-            return False
-        if not self.severed:
-            return True
-        nodes = [given.grad_fn]
-        seen = set(nodes)
+    def begin(self, tensor: Tensor) -> Tensor:
+        """The same tensor, overwritten by one whose graph begins at the anchor."""
+        begun = _Begin.apply(self.anchor, tensor)
+        self.anchored |= {begun.grad_fn} - {None}  # none under no_grad
+        return begun
+
+    def _begun(self, output: Tensor) -> bool:
+        """Whether the graph behind a convolution's output goes back to the anchor, where the images come from."""
+        nodes: list[Any] = [output.grad_fn]
+        seen: set[Any] = {None}
         while nodes:
             node = nodes.pop()
-            if getattr(node, "variable", None) is self.anchor:
+            if node in self.anchored:
                 return True
-            before = {n for n, _ in node.next_functions if n} - seen if node else set()
-            nodes += before
-            seen |= before
+            if node not in seen:
+                seen.add(node)
+                nodes += [before for before, _ in node.next_functions]
         return False
 
     def hook(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor | None:
@@ -239,14 +249,15 @@ class _Recorder(TorchFunctionMode):
         self.calls[name] += 1
         if self.calls[name] > 1:
             name = f"{name} (call {self.calls[name]})"
-        if not self.taps or not self._begun(inputs[0] if inputs else None):
-            output = _Begin.apply(self.anchor, output.detach())
+        if not self.taps or not self._begun(output):
+            output = self.begin(output.detach())
+        else:
+            self.anchored.add(output.grad_fn)
         half = self.halves.pop(id(inputs[0]), None) if inputs else None
         if half and half[0] in self.taps and _writes(half[1]) == half[2] and module.kernel_size == (1, 1):
             self.taps.remove(half[0])
         tap = _Tap(name, output, _writes(output))
         self.taps.append(tap)
-        self.severed |= not output.requires_grad
         passed_on = output.clone() if self.tap == "pre" or name in self.protected else output
         if self.tap == "post":
             self.passed_on[id(passed_on)] = tap, passed_on, _writes(passed_on)
@@ -283,7 +294,7 @@ def _run(
     recorder = _Recorder(names, tap, anchor, protected)
     with _hooked([m.register_forward_hook(recorder.hook) for m in names]), recorder:
         try:
-            returned = model(_Begin.apply(anchor, images.clone()))
+            returned = model(recorder.begin(images.clone()))
         except RuntimeError as error:
             if "view size is not compatible" in str(error) and not images.is_contiguous():
                 raise _NeedsContiguous from error
@@ -293,8 +304,9 @@ def _run(
                     f"the model's weights are {weight.dtype} and the images {images.dtype}: convert one with .to()."
                 ) from error
             raise
-    if recorder.pixel:
-        check_last_map(model, min(images.shape[-2:]), images.shape[1])
+    side, channels = min(images.shape[-2:]), images.shape[1]
+    if recorder.pixel and any(last_map(model, side * k, channels) > 1 for k in (2, 4, 8)):
+        check_last_map(model, side, channels)
         raise InputError(f"the images are too small: {recorder.pixel!r} makes a single pixel of them.")
     if not recorder.taps:
         raise InputError("the model called none of its convolutions, or none has an output above 1 x 1.")
@@ -306,5 +318,6 @@ def _run(
             )
     written = frozenset(t.name for t in recorder.taps if _writes(t.output) != t.version)
     if written and not protected:  # something else than an activation wrote in place: once more, on copies
+        del returned, recorder, t  # and the graph with them
         return _run(model, images, tap, names, written)
     return Tapped(returned, tuple(t.name for t in recorder.taps), [t.output for t in recorder.taps], anchor)

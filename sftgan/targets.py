@@ -57,12 +57,11 @@ def score(output: Any, targets: Targets, n_images: int) -> Tensor:
             "the explained scores have no gradient with respect to any convolution: the model or the targets detach "
             "them or compute them under no_grad."
         )
-    total = scores.sum()
-    if not total.isfinite():
+    if not scores.isfinite().all():  # their sum may be beyond half precision
         raise InputError(
             "the explained scores are NaN or infinite: check the model's weights and the targets."
         )
-    return total
+    return scores.sum()
 
 
 def _are_callables(targets: Targets) -> bool:
@@ -72,7 +71,8 @@ def _are_callables(targets: Targets) -> bool:
 def _of_each(output: Any, targets: Any, n_images: int) -> Tensor:
     if len(targets) != n_images:
         raise InputError(f"there are {len(targets)} targets for {n_images} images: give one per image.")
-    if isinstance(output, Mapping) or not hasattr(output, "__len__") or len(output) != n_images:
+    single = isinstance(output, Mapping) or not hasattr(output, "__len__") or getattr(output, "ndim", 1) == 0
+    if single or len(output) != n_images:
         raise InputError(
             f"targets, one per image, need a model that returns one output per image, but it returned "
             f"{type(output).__name__}: give a single callable for the whole output."

@@ -20,8 +20,10 @@ from sftgan.explained import pictures
 from sftgan.gradcam import coarse_cams
 from sftgan.training import Examples, generate
 
-CONTROLS = ("mean of CGMAs", "luminance", "mean map", "linear (this CNN)")
-"""What needs no generator: two that were fitted to nothing, and two that know other photographs' Grad-CAMs."""
+FREE = ("mean of CGMAs", "luminance", "centre")
+"""Controls that know no Grad-CAM of the last layer: see `drawn`."""
+FITTED = ("mean map", "linear (this CNN)")
+"""Controls that know those of other photographs: see `from_others`."""
 _FOLDER = Path(str(resources.files("skimage"))) / "data"
 _SMALL = 0.75  # side of the crops behind the first, in shorter sides of their photograph
 _BATCH = 8
@@ -110,18 +112,23 @@ def seen(
 
 
 def drawn(shown: Examples, by: Mapping[str, Explainer]) -> dict[str, Tensor]:
-    """Maps (n, h, w) in [0, 1]: Grad-CAM of the last convolution, the explainers', and the first two `CONTROLS`."""
+    """Maps (n, h, w) in [0, 1]: Grad-CAM of the last convolution, the explainers', and `FREE`.
+
+    The last of these is bright in the middle and dark at the border, whatever the picture.
+    """
     with torch.no_grad():
         maps = {name: generate(one.generator, shown) for name, one in by.items()}
-    free = {
-        "mean of CGMAs": averages(shown.conditions)["mean of CGMAs"],
-        "luminance": luminance(shown.images),
-    }
-    return {"Grad-CAM": shown.targets} | maps | free
+    rows, columns = (torch.sin(torch.pi * (torch.arange(n) + 0.5) / n) for n in shown.targets.shape[1:])
+    free = (
+        averages(shown.conditions)["mean of CGMAs"],
+        luminance(shown.images),
+        torch.outer(rows, columns).expand_as(shown.targets),
+    )
+    return {"Grad-CAM": shown.targets} | maps | dict(zip(FREE, free, strict=True))
 
 
 def from_others(shown: Examples, owners: Tensor) -> dict[str, Tensor]:
-    """The last two `CONTROLS`: maps (n, h, w) in [0, 1], from the Grad-CAMs of the *other* photographs' crops.
+    """`FITTED`: maps (n, h, w) in [0, 1], from the Grad-CAMs of the *other* photographs' crops.
 
     Their mean, and the `baselines.linear_map` of the least-squares fit to them.
     """
@@ -131,7 +138,7 @@ def from_others(shown: Examples, owners: Tensor) -> dict[str, Tensor]:
         others = shown.subset(~mine)
         linear[mine] = linear_map(linear_fit([others]), shown.subset(mine))
         mean[mine] = others.targets.mean(0)
-    return {"mean map": mean, "linear (this CNN)": linear}
+    return dict(zip(FITTED, (mean, linear), strict=True))
 
 
 def measured(model: nn.Module, of: Crops, classes: Tensor, maps: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -140,6 +140,15 @@ def test_cam_takes_models_of_another_precision(parts, inputs, dtype):
     assert SFTGANCAM(model, explainer=explainer)(rounded, CLASSES).dtype == np.float32
 
 
+def test_cam_follows_a_model_that_is_converted_afterwards(parts, inputs):
+    net, explainer, _ = parts
+    model = copy.deepcopy(net)
+    cam = SFTGANCAM(model, explainer=explainer, **EXACT)
+    model.bfloat16()
+    afresh = SFTGANCAM(model, explainer=explainer, **EXACT)
+    np.testing.assert_array_equal(cam(inputs, CLASSES), afresh(inputs, CLASSES))
+
+
 def test_a_grayscale_model(parts):
     _, explainer, images = parts
     with torch.random.fork_rng():

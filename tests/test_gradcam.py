@@ -424,6 +424,13 @@ def test_a_convolution_that_is_a_dense_layer_carries_no_map_and_is_no_error():
     assert layer_cams(model, torch.rand(2, 3, 8, 8)).names == ("0",)
 
 
+def test_a_padded_convolution_behind_global_pooling_carries_no_map_and_is_no_error():
+    """It makes a pixel of a pixel, whatever the size of the images."""
+    behind = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(), nn.Linear(4, 3)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *behind)
+    assert layer_cams(model, torch.rand(2, 3, 8, 8)).names == ("0",)
+
+
 def test_logits_without_a_gradient_are_said_in_a_sentence():
     class Detached(nn.Sequential):
         def forward(self, x):

@@ -34,6 +34,19 @@ def test_torchvisions_nets_get_the_classes_of_the_file(tmp_path, name, size, cla
     assert not cnn.model.training
 
 
+def test_auxiliary_heads_get_the_classes_of_the_file_too(tmp_path):
+    saved = torchvision.models.googlenet(num_classes=7, aux_logits=True, init_weights=False)
+    save_file({k: v.contiguous() for k, v in saved.state_dict().items()}, tmp_path / "my.safetensors")
+    net = load_cnn("torchvision:googlenet", tmp_path / "my.safetensors").model.net
+    assert len(net.fc.weight) == len(net.aux1.fc2.weight) == len(net.aux2.fc2.weight) == 7
+
+
+def test_names_of_classes_that_differ_in_case_only():
+    """One is a garment, the other a dog."""
+    cnn = models.CNN(nn.Identity(), "a net", "", 224, models.IMAGENET)
+    assert [models.IMAGENET[cnn.index(name)] for name in ("cardigan", "Cardigan")] == ["cardigan", "Cardigan"]
+
+
 def test_timms_nets_get_their_own_normalisation(tmp_path):
     timm = pytest.importorskip("timm")
     saved = timm.create_model("test_resnet", num_classes=6).eval()

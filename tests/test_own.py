@@ -108,6 +108,14 @@ def test_a_saved_generator_draws_the_same_maps(folder, tmp_path):
     assert torch.equal(again(cnn().model, images), judged.explainer(cnn().model, images)) and again.size == 16
 
 
+def test_what_is_said_of_a_run_that_had_more_epochs_before(folder):
+    """Its checkpoint is taken, and it is not shortened."""
+    prepared, fewer = prepare(folder), replace(RECIPE, epochs=1)
+    own.train(prepared, RECIPE)
+    judged = own.train(prepared, fewer)
+    assert own.about(judged, prepared, cnn(), fewer, 0)["training"] == "2 epochs, seed 0"
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(folder, monkeypatch):
     prepared = prepare(folder)
     whole = own.train(prepared, RECIPE).explainer.generator.state_dict()

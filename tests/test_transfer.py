@@ -73,7 +73,11 @@ def test_maps_are_those_of_the_explainer(explainers, shape, targets):
         )
     torch.testing.assert_close(logits, model(images))
     assert shown.targets.shape == (9, 16, 16 * shape[1] // shape[0])
-    assert maps["Grad-CAM"] is shown.targets and set(transfer.CONTROLS[:2]) < set(maps)
+    assert maps["Grad-CAM"] is shown.targets and list(maps)[3:] == list(transfer.FREE)
+    (centre,) = maps["centre"].unique(dim=0)
+    torch.testing.assert_close(centre, centre.flip(0, 1))
+    quarter = centre[:8, : centre.shape[1] // 2]
+    assert (quarter.diff(dim=0) > 0).all() and (quarter.diff(dim=1) > 0).all()
 
 
 def test_explainers_that_see_different_things_are_refused(explainers):
