@@ -86,5 +86,5 @@ record: $(READY)
 
 # What was computed (the cache of the study) stays; .venv goes with `rm -r .venv`.
 clean:
-	rm -rf _build book/_static/mathjax .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf _build build book/_static/mathjax .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -f $(READY)

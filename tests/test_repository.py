@@ -145,9 +145,9 @@ def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
     photograph, own = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
     exec(photograph, names)
-    assert names["maps"].shape == (1, 300, 300)
+    assert names["maps"].shape == (1, 300, 451)
     assert 0 <= names["maps"].min() < names["maps"].max() <= 1
-    assert plt.imread("map.png").shape[:2] == (300, 300)
+    assert plt.imread("map.png").shape == (300, 3 * 451 + 16, 3)
     exec(own, names)
     assert names["maps"].shape == (2, 224, 224)
     assert 0 <= names["maps"].min() <= names["maps"].max() <= 1
