@@ -123,6 +123,7 @@ def _package_digest() -> str:
         *package.rglob("*.py"),
         *package.rglob("*.yaml"),
         *package.rglob("*.html"),
+        package / "pretrained" / "SHA256SUMS",
         ROOT / "requirements.lock",
     ]
     return _digest(*[(file.name, file.read_text()) for file in sorted(files) if file.exists()])
