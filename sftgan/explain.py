@@ -85,13 +85,16 @@ class Explainer:
         The generator may be on another device than the CNN.
         """
         check_images(model, images)
-        parts = [
-            self._draw(model, part, some)
-            for part, some in zip(
-                images.split(self.batch), split(targets, len(images), self.batch), strict=True
-            )
-        ]
-        return torch.cat(parts)
+        maps = images.new_empty(len(images), *images.shape[-2:])
+        drawn = zip(
+            maps.split(self.batch),
+            images.split(self.batch),
+            split(targets, len(images), self.batch),
+            strict=True,
+        )
+        for place, part, some in drawn:
+            place.copy_(self._draw(model, part, some))
+        return maps
 
     def _draw(self, model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
         height, width = images.shape[-2:]

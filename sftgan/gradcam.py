@@ -217,8 +217,8 @@ def _weighted_sum(activation: Tensor, gradient: Tensor, guided: bool) -> Tensor:
         activation, gradient = activation.float(), gradient.float()
     if guided:
         gradient = gradient.clamp_min(0) * (activation > 0)
-    weights = gradient.mean((2, 3))[:, None]
-    return (weights @ activation.flatten(2)).unflatten(2, activation.shape[2:])[:, 0]
+    weights = gradient.mean((2, 3)).unsqueeze(1)
+    return torch.bmm(weights, activation.flatten(2)).view(len(activation), *activation.shape[2:])
 
 
 def _scaled(

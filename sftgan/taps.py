@@ -165,7 +165,7 @@ def eager(model: nn.Module) -> Iterator[None]:
 def _is_compiled(module: nn.Module) -> bool:
     return (
         module._compiled_call_impl is not None
-        or hasattr(module, "_orig_mod")
+        or "_orig_mod" in module._modules
         or hasattr(module.forward, "_torchdynamo_orig_callable")
     )
 
@@ -240,6 +240,10 @@ class _Recorder(TorchFunctionMode):
     def hook(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor | None:
         if threading.get_ident() != self.thread:
             return None
+        with torch._C.DisableTorchFunction():  # or each look at a tensor would go through this mode
+            return self._tap(module, inputs, output)
+
+    def _tap(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor | None:
         name = self.names[module]
         if output.shape[-2:].numel() == 1:
             if max(module.kernel_size) > 1 and module.padding not in ("valid", (0, 0)):
