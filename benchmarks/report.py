@@ -223,6 +223,7 @@ def machine(about: dict) -> pd.DataFrame:
 def draw_grid(frame: pd.DataFrame, x: str) -> plt.Figure:
     """Ratios of the rivals as points, a panel for each net, a line for each size and batch."""
     long = frame.melt(["net", "pixels", "batch"], list(COLOURS), "method", x).dropna()
+    long = long.sort_values(["pixels", "batch"], kind="stable")
     long["case"] = long["pixels"].astype(str) + " px, batch " + long["batch"].astype(str)
     grid = _points(
         long, x, "case", hue="method", style="method", palette=COLOURS, markers=MARKERS, height=3.2
@@ -246,7 +247,7 @@ def _points(frame: pd.DataFrame, x: str, y: str, **options: Any) -> sns.FacetGri
         axis.xaxis.set_major_locator(FixedLocator(TICKS if most < TICKS[-1] else [1, 10, 100, 1000]))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    grid.set(xlim=(0.9 * min(least, 0.9), 1.25 * most))
+    grid.set(xlim=(0.8 * min(least, 0.8), 1.25 * most))
     return grid
 
 
