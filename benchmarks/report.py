@@ -224,7 +224,8 @@ def draw_grid(frame: pd.DataFrame, x: str) -> plt.Figure:
     """Ratios of the rivals as points, a panel for each net, a line for each size and batch."""
     long = frame.melt(["net", "pixels", "batch"], list(COLOURS), "method", x).dropna()
     long = long.sort_values(["pixels", "batch"], kind="stable")
-    long["case"] = long["pixels"].astype(str) + " px, batch " + long["batch"].astype(str)
+    case = long["pixels"].astype(str) + " px, batch " + long["batch"].astype(str)
+    long["case"] = pd.Categorical(case, case.unique())
     grid = _points(
         long, x, "case", hue="method", style="method", palette=COLOURS, markers=MARKERS, height=3.2
     )
