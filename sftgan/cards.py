@@ -138,7 +138,8 @@ same for all pixels, to what the generator was given.
 {_judged(results, method)}
 - Trained on {", ".join(p.cnns)} and the data above only, with one seed: the intervals leave out how trainings differ.
 - It draws at {side} x {side} pixels: a larger map is an enlargement.
-- Not validated on CNNs with their ImageNet classes, nor on photographs beyond the data above.
+- None of the data are photographs. The chapter notebooks/15_explain_your_own.ipynb tries it on a CNN with ImageNet
+  weights and on photographs, beside controls.
 """
 
 

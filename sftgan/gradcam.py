@@ -84,12 +84,13 @@ def layer_cams(
 
         w_k = mean over positions of dy/dA_k,    CAM_l = min-max(upsample(ReLU(sum over k of w_k A_k))).
 
-    One forward and one backward serve all layers and the whole batch, in no more memory than a backward pass needs.
-    The maps equal those of pytorch-grad-cam, layer by layer. Convolutions whose output is 1 x 1, as in
-    squeeze-and-excitation, carry no map and are left out; a convolution that is called twice counts twice, its second
-    call named "conv (call 2)". A depthwise convolution whose output goes straight into a 1 x 1 convolution, without
-    even a batch norm between, is half of a separable one: the pair is one layer, tapped behind its pointwise half, as
-    Keras counts.
+    One forward and one backward serve all layers and the whole batch. Layers are let go as their gradients arrive, so
+    that little more memory is needed than for a backward pass. One layer at a time the maps equal those of
+    pytorch-grad-cam, but where an in-place activation overwrites what that library reads, or its `+ 1e-7` hides maps
+    of small gradients. Convolutions whose output is 1 x 1, as in squeeze-and-excitation, carry no map and are left
+    out; a convolution that is called twice counts twice, its second call named "conv (call 2)". A depthwise
+    convolution whose output goes straight into a 1 x 1 convolution, without even a batch norm between, is half of a
+    separable one: the pair is one layer, tapped behind its pointwise half, as Keras counts.
 
     Parameters
     ----------

@@ -9,11 +9,19 @@ from torch import Tensor
 
 from sftgan.errors import InputError
 
-Targets = int | Sequence[int] | Tensor | Callable[[Any], Tensor] | Sequence[Callable[[Any], Tensor]] | None
+Targets = (
+    int
+    | Sequence[int]
+    | np.ndarray
+    | Tensor
+    | Callable[[Any], Tensor]
+    | Sequence[Callable[[Any], Tensor]]
+    | None
+)
 """What to explain.
 
 - None: the predicted class of each image.
-- int, a sequence of them, or an integer tensor (B,): classes, one for all images or one per image.
+- int, a sequence of them, or an integer tensor or array (B,): classes, one for all images or one per image.
 - Floating-point tensor of the output's shape: weights of the outputs, for several labels at once.
 - Sequence of callables, one per image, each given that image's output: pytorch-grad-cam's targets.
 - One callable, given all that the model returns: the scores (B,), or their sum.
