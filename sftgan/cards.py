@@ -171,5 +171,4 @@ def _judged(results: pd.DataFrame, method: str) -> str:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    rows = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy()]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return tables.markdown(frame.columns, frame.to_numpy())

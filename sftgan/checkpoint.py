@@ -4,29 +4,40 @@ import contextlib
 import os
 import pickle
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from sftgan.errors import InputError
 
 
-def save_checkpoint(path: Path | None, state: dict[str, Any]) -> None:
-    """Write `state` to `path` in one step: whoever reads sees the old state or the new one. None: do nothing."""
-    if path is None:
-        return
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which takes the place of `path` when all is on the disk, or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            torch.save(state, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError):
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        raise
+
+
+def save_checkpoint(path: Path | None, state: dict[str, Any]) -> None:
+    """Write `state` to `path` in one step: whoever reads sees the old state or the new one. None: do nothing."""
+    if path is None:
+        return
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
         raise InputError(
             f"the checkpoint {path} could not be written ({error}): make room and run the same command again, "
             "it goes on from the last checkpoint."

@@ -8,13 +8,11 @@ from torch.nn import functional as F
 
 from sftgan import weights
 from sftgan.errors import InputError
-from sftgan.explained import pictures
 from sftgan.gradcam import Size, check_images, coarse_cams
 from sftgan.networks import Generator
-from sftgan.reading import Reading
+from sftgan.reading import Reading, pictures, scalar
 from sftgan.taps import evaluation_mode
 from sftgan.targets import Targets, split
-from sftgan.training import scalar
 
 
 def conditions(
@@ -96,16 +94,27 @@ class Explainer:
             place.copy_(self._draw(model, part, some))
         return maps
 
-    def _draw(self, model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
+    def see(
+        self, model: nn.Module, images: Tensor, targets: Targets = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the generator is given and asked for: images (B, C, h, w), conditions, target (B, h, w), and logits.
+
+        At the size at which it draws, all images at once; arguments and errors as those of `layer_cams`.
+        """
         height, width = images.shape[-2:]
         scale = 1 if self.size is None else self.size / min(height, width)
         shape = round(height * scale), round(width * scale)
         targets = self.reading.explained(targets)
         cams = coarse_cams(model, images, targets, self.reading.tap, shape, self.reading.gradients)
-        given, _ = self.reading.read(cams)
+        return pictures(images, shape), *self.reading.read(cams), cams.logits
+
+    def _draw(self, model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
+        shown, given, _, _ = self.see(model, images, targets)
         like = next(self.generator.parameters())
-        shown = pictures(images, shape).expand(-1, 3, -1, -1)
+        shown = shown.expand(-1, 3, -1, -1)
         with torch.no_grad(), evaluation_mode(self.generator):
             maps = scalar(self.generator(shown.to(like), given.to(like)))
-        maps = F.interpolate(maps[:, None].to(images), (height, width), mode="bilinear", antialias=True)[:, 0]
+        maps = F.interpolate(maps[:, None].to(images), images.shape[-2:], mode="bilinear", antialias=True)[
+            :, 0
+        ]
         return maps.clamp(0, 1)

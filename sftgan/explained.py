@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sftgan.gradcam import block_cam, coarse_cams
-from sftgan.reading import Reading
+from sftgan.reading import Reading, pictures
 from sftgan.training import Examples
 
 
@@ -64,8 +63,3 @@ def examples(
         dead.append(cams.dead.to(images.device))
         logits.append(cams.logits.to(images.device))
     return Examples.concatenate(parts), torch.cat(dead), torch.cat(logits)
-
-
-def pictures(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Images (n, C, H, W) in [0, 1] at another `shape`, as a generator is given them."""
-    return F.interpolate(images, shape, mode="bilinear", antialias=True).clamp(0, 1)

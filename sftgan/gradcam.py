@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from sftgan.errors import InputError, check_name
-from sftgan.taps import Tapped, eager, evaluation_mode, tap_block, tap_convolutions, unwrapped
+from sftgan.taps import Tapped, eager, evaluation_mode, hooked, tap_block, tap_convolutions, unwrapped
 from sftgan.targets import Targets, score
 
 Size = int | tuple[int, int] | None
@@ -163,11 +163,8 @@ def mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, size: Si
     check_images(model, images)
     outputs: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.clone()))
-    try:
-        with evaluation_mode(model):
-            unwrapped(model)(images)
-    finally:
-        handle.remove()
+    with hooked([handle]), evaluation_mode(model):
+        unwrapped(model)(images)
     mean = outputs[-1].relu().mean(1, keepdim=True)
     return minmax(_enlarged(mean, _shape(images, size))[:, 0])[0]
 

@@ -19,6 +19,7 @@ from sftgan.claims import UNTESTED
 from sftgan.errors import InputError, check_name
 from sftgan.paper import verdict, verdict_between
 from sftgan.provenance import ROOT
+from sftgan.tables import markdown
 
 FILE = Path(str(resources.files("sftgan"))) / "ledger.yaml"
 PROFILES = ("smoke", "cpu", "paper")
@@ -224,7 +225,7 @@ def page(figures: Path) -> str:
     parts += ["## Where this page and a chapter differ", _differences(ledger, results)]
     parts += ["## Is any method better than every control?", *_best_controls(figures, results, chapters)]
     rows = [[u.section, u.claim, u.reason, _link(u.notebook)] for u in ledger.unmeasured]
-    parts += ["## Not measured", _table(["section", "claim", "why not", "chapter"], rows)]
+    parts += ["## Not measured", markdown(["section", "claim", "why not", "chapter"], rows)]
     parts += ["## Beyond the paper", *_beyond(figures, results, chapters)]
     return "\n\n".join(parts) + "\n"
 
@@ -254,7 +255,7 @@ def _introduction(ledger: Ledger) -> str:
 
 def _counts(results: dict[str, pd.DataFrame]) -> str:
     rows = [[f"`{k}`", *((found["verdict"] == v).sum() for v in VERDICTS)] for k, found in results.items()]
-    return _table(["profile", *VERDICTS], rows)
+    return markdown(["profile", *VERDICTS], rows)
 
 
 def _claims(claims: list[Claim], results: dict[str, pd.DataFrame]) -> str:
@@ -270,7 +271,7 @@ def _claims(claims: list[Claim], results: dict[str, pd.DataFrame]) -> str:
             row += ["; ".join(filter(None, [of["value"], n, of["data here"]])), f"*{of['verdict']}*"]
             row += [of["beats the best control"]] * better
         rows.append([*row, _link(claim.notebook, _heading(claim.notebook, claim.item))])
-    return _table([*head, "chapter"], rows)
+    return markdown([*head, "chapter"], rows)
 
 
 def _differences(ledger: Ledger, results: dict[str, pd.DataFrame]) -> str:
@@ -283,7 +284,7 @@ def _differences(ledger: Ledger, results: dict[str, pd.DataFrame]) -> str:
                 verdicts = [f"*{of[column]}*" for column in ("verdict", "chapter's verdict")]
                 rows.append([f"`{name}`", claim.claim, claim.measure, *verdicts, why, _link(claim.notebook)])
     head = ["profile", "claim", "measure", "verdict here", "verdict in the chapter", "why", "chapter"]
-    return _table(head, rows) if rows else "Nowhere."
+    return markdown(head, rows) if rows else "Nowhere."
 
 
 def _beyond(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) -> Iterable[str]:
@@ -296,7 +297,7 @@ def _beyond(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) ->
             if not (frame := beyond(path)).empty:
                 rows = frame.assign(verdict=[f"*{word}*" for word in frame["verdict"]])
                 yield f"Profile `{profile}`, {_link(chapters[path.name[:2]])}, `{path.name}`:"
-                yield _table(list(rows.columns), rows.itertuples(index=False))
+                yield markdown(list(rows.columns), rows.itertuples(index=False))
 
 
 def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) -> Iterable[str]:
@@ -314,7 +315,7 @@ def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, s
             frame = frame.assign(difference=interval).drop(columns=["low", "high"])
             rows = [[_number(x) for x in row] for row in frame.itertuples(index=False)]
             yield f"Profile `{profile}`, {_link(chapters[path.name[:2]])}, `{path.name}`:"
-            yield _table(list(frame.columns), rows)
+            yield markdown(list(frame.columns), rows)
 
 
 def _link(notebook: str, heading: str = "") -> str:
@@ -335,8 +336,3 @@ def _heading(notebook: str, item: str) -> str:
         elif f'"{item}"' in source:
             return heading
     raise InputError(f"{notebook}.ipynb does not save {item}, correct the ledger or the notebook.")
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable]) -> str:
-    lines = [[*head], ["---"] * len([*head]), *rows]
-    return "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in line) + " |" for line in lines)

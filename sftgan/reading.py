@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from sftgan.cgma import cgma, positions
 from sftgan.errors import InputError, check_name
@@ -103,6 +104,11 @@ class Reading:
         return (_grey_of_jpeg(conditions) if self.conditions == "jet_grey" else conditions), target
 
 
+def pictures(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] at another `shape`, as a generator is given them."""
+    return F.interpolate(images, shape, mode="bilinear", antialias=True).clamp(0, 1)
+
+
 def to_jet(maps: Tensor) -> Tensor:
     """JET pictures (..., 3, h, w) of maps (..., h, w), both in [0, 1]."""
     index = (maps.clamp(0, 1) * 255).round().long()
@@ -117,6 +123,11 @@ def from_jet(pictures: Tensor) -> Tensor:
         for part in pictures.split(16)
     ]
     return torch.cat(nearest).view(len(pictures), *pictures.shape[2:]).float() / 255
+
+
+def scalar(drawn: Tensor) -> Tensor:
+    """Maps (n, H, W) of what a generator draws: of JET pictures (n, 3, H, W) the values that they show."""
+    return from_jet(drawn) if drawn.ndim == 4 else drawn
 
 
 @cache

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from sftgan.errors import InputError, check_name
 from sftgan.profile import FIELDS, profile_names
 from sftgan.provenance import ROOT, provenance
 from sftgan.study import Study
+from sftgan.tables import markdown
 
 TRAINING = ("01_cgma", "03_training_strategies")  # what these fit, with all workers, the others share
 
@@ -276,19 +276,12 @@ def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:
             "# Status of this build",
             f"Profile `{profile}`{f' with {given}' if given else ''}; command `{here['command']}`.",
             "## Executed notebooks",
-            _table(["notebook", "time", "finished (UTC)", "commit"], runs),
+            markdown(["notebook", "time", "finished (UTC)", "commit"], runs),
             "## Data",
-            _table(["data set", "source", "what it is"], sources),
+            markdown(["data set", "source", "what it is"], sources),
             "## Machine",
             f"{machine}, {hardware['gpu'] or 'no GPU'}; {here['platform']}.",
             "## Versions",
-            _table(["package", "version"], list(here["versions"].items())) + "\n",
+            markdown(["package", "version"], list(here["versions"].items())) + "\n",
         ]
-    )
-
-
-def _table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
     )

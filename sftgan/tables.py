@@ -1,7 +1,7 @@
 """Views of tidy frames: means with intervals, paired differences, and how they are shown."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,6 +180,13 @@ def show(frame: pd.DataFrame, digits: int = 2, caption: str = "") -> Styler:
     styled = frame.style.hide(axis="index").format(precision=digits, na_rep="–")
     styled = styled.set_uuid(name).set_table_attributes('class="dataframe"')
     return styled.set_caption(caption) if caption else styled
+
+
+def markdown(head: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """A table in Markdown."""
+    names = [*head]
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in line) + " |" for line in lines)
 
 
 def provenance_table(provenance: dict) -> Styler:

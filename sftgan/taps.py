@@ -45,19 +45,17 @@ class Tapped:
         Each output is let go as soon as its gradient has come, so that little more memory is needed than for the
         backward pass itself. Raises InputError where the score depends on none of the layers.
         """
-        missing = set(range(len(self.outputs)))
 
         def take(i: int, gradient: Tensor) -> None:
             output, self.outputs[i] = self.outputs[i], None
             if output is not None:
                 receive(i, output.detach(), gradient)
-                missing.discard(i)
 
         reached = [(i, o) for i, o in enumerate(self.outputs) if o is not None and o.requires_grad]
-        with _hooked([output.register_hook(partial(take, i)) for i, output in reached]):
+        with hooked([output.register_hook(partial(take, i)) for i, output in reached]):
             del reached
             torch.autograd.grad(score, self.anchor, allow_unused=True)
-        if len(missing) == len(self.outputs):
+        if all(output is not None for output in self.outputs):
             raise InputError(
                 "the explained scores have no gradient with respect to any convolution: the model detaches its "
                 "features or computes them under no_grad."
@@ -105,7 +103,7 @@ def tap_block(model: nn.Module, block: nn.Module, images: Tensor) -> Tapped:
         outputs.append(kept)
         return kept.clone()
 
-    with _hooked([block.register_forward_hook(keep)]):
+    with hooked([block.register_forward_hook(keep)]):
         returned = model(images)
     if not outputs:
         raise InputError("the model never called the block whose output is to be explained.")
@@ -171,7 +169,8 @@ def _is_compiled(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _hooked(handles: list[RemovableHandle]) -> Iterator[None]:
+def hooked(handles: list[RemovableHandle]) -> Iterator[None]:
+    """Remove hooks at the end, whatever happens."""
     try:
         yield
     finally:
@@ -296,7 +295,7 @@ def _run(
 ) -> Tapped:
     anchor = images.new_zeros((), requires_grad=True)
     recorder = _Recorder(names, tap, anchor, protected)
-    with _hooked([m.register_forward_hook(recorder.hook) for m in names]), recorder:
+    with hooked([m.register_forward_hook(recorder.hook) for m in names]), recorder:
         try:
             returned = model(recorder.begin(images.clone()))
         except RuntimeError as error:

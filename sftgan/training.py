@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sftgan.checkpoint import load_checkpoint, save_checkpoint
 from sftgan.errors import InputError, check_name
 from sftgan.networks import ConcatGenerator, Discriminator, Generator, concat_width
-from sftgan.reading import from_jet, to_jet
+from sftgan.reading import scalar, to_jet
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,6 @@ def generate(generator: nn.Module, examples: Examples, batch: int = 128) -> Tens
         scalar(generator(images.to(device), conditions.to(device))).float().cpu()
         for images, conditions in zip(examples.images.split(batch), examples.conditions.split(batch), strict=True)
     ])  # fmt: skip
-
-
-def scalar(drawn: Tensor) -> Tensor:
-    """Maps (n, H, W) of what a generator draws: of JET pictures (n, 3, H, W) the values that they show."""
-    return from_jet(drawn) if drawn.ndim == 4 else drawn
 
 
 def _nets(recipe: GANRecipe, size: int) -> list[nn.Module]:

@@ -16,8 +16,6 @@ from sftgan.baselines import averages, linear_fit, linear_map, luminance
 from sftgan.errors import InputError, check_name
 from sftgan.experiments import check_counts
 from sftgan.explain import Explainer
-from sftgan.explained import pictures
-from sftgan.gradcam import coarse_cams
 from sftgan.training import Examples, generate
 
 FREE = ("mean of CGMAs", "luminance", "centre")
@@ -99,15 +97,11 @@ def seen(
     one = next(iter(by.values()))
     if {(other.reading, other.size) for other in by.values()} != {(one.reading, one.size)}:
         raise InputError("the generators differ in their reading or size: give those of one training.")
-    height, width = images.shape[-2:]
-    scale = 1 if one.size is None else one.size / min(height, width)
-    shape = round(scale * height), round(scale * width)
     parts, logits = [], []
     for at in torch.arange(len(images)).split(_BATCH):
-        classes = None if targets is None else targets[at]
-        cams = coarse_cams(model, images[at], classes, one.reading.tap, shape, one.reading.gradients)
-        parts.append(Examples(pictures(images[at], shape), *one.reading.read(cams)))
-        logits.append(cams.logits)
+        *part, outputs = one.see(model, images[at], None if targets is None else targets[at])
+        parts.append(Examples(*part))
+        logits.append(outputs)
     return Examples.concatenate(parts), torch.cat(logits)
 
 

@@ -1,9 +1,7 @@
 """Weights as safetensors files, of generators and of CNNs. Nothing is unpickled: a pickle can run code when read."""
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -17,6 +15,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from sftgan.architectures import Normalised
+from sftgan.checkpoint import replacing
 from sftgan.errors import InputError, check_name
 from sftgan.networks import Generator
 from sftgan.reading import Reading
@@ -134,15 +133,10 @@ def pretrained(name: str) -> Path:
 
 def write(path: str | Path, data: bytes) -> None:
     """Write a file in one step: whoever reads sees the old one or the new one. Raises InputError if that fails."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
+        with replacing(Path(path)) as file:
+            file.write(data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error}): choose another place.") from None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from any_cnn import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_grad_cam import GradCAM
@@ -23,16 +24,6 @@ from sftgan.gradcam import _enlarged, _extremes, block_cam, coarse_cams, mean_ac
 def strong(category):
     """A target whose gradients are so large that pytorch-grad-cam's `+ 1e-7` has no effect."""
     return lambda output: 1e7 * output[category]
-
-
-def randomised(net, seed=0):
-    """Weights and batch-norm statistics for which maps of all depths have contrast."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return net.eval()
 
 
 def reference(model, layers, images, classes):
