@@ -23,8 +23,11 @@ from sftgan.errors import InputError, check_name
 class Recipe:
     """How a CNN is fitted: optimiser ("adamw", "adam" or "sgd" with Nesterov momentum 0.9), learning rate (the
     peak of a one-cycle schedule, or constant), batch size, number of epochs. The schedule also cycles the momentum
-    (beta 1 of Adam) from 0.95 to 0.85 and back. For pretrained nets `head_epochs` of the last layer alone come first,
-    on features computed once."""
+    (beta 1 of Adam) from 0.95 to 0.85 and back. Of a small data set there are more epochs, as many as make `min_steps`.
+
+    For pretrained nets `head_epochs` of the last layer alone come first, on features computed once; and then, with
+    `last_convolutions`, only so many of the last convolutions and what follows them are fitted, with the statistics
+    of batch norm as they are."""
 
     optimiser: str = "adamw"
     lr: float = 1e-2
@@ -32,6 +35,12 @@ class Recipe:
     batch: int = 32
     epochs: int = 8
     head_epochs: int = 0
+    min_steps: int = 0
+    last_convolutions: int | None = None
+
+    def epochs_of(self, n_images: int) -> int:
+        """Epochs over so many training images."""
+        return max(self.epochs, math.ceil(self.min_steps / math.ceil(n_images / self.batch)))
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,9 @@ def fit(
     if len(order) - n_held < 2:
         raise InputError(f"a CNN needs at least 3 training images, {data.label} has {len(order)}.")
     held, train = data.train.subset(order[:n_held]), data.train.subset(order[n_held:])
+    n_epochs, frozen = recipe.epochs_of(len(train)), _freeze(model, recipe.last_convolutions)
     optimiser, schedule = _optimiser(
-        model, recipe, steps=max(1, math.ceil(len(train) / recipe.batch) * recipe.epochs)
+        model, recipe, steps=max(1, math.ceil(len(train) / recipe.batch) * n_epochs)
     )
     rows: list[dict] = []
     best: dict[str, Any] = {"accuracy": -1.0, "weights": {}}
@@ -78,12 +88,12 @@ def fit(
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
-    epochs = tqdm(range(len(rows), recipe.epochs), desc="fitting the CNN", unit="epoch", disable=None)
+    epochs = tqdm(range(len(rows), n_epochs), desc="fitting the CNN", unit="epoch", disable=None)
     for epoch in epochs:
         with torch.random.fork_rng():
             torch.manual_seed(seed * 1000 + epoch)  # dropout
-            loss = _fit_epoch(model, train, recipe.batch, optimiser, schedule, seed * 1000 + epoch)
-            if math.isfinite(loss):
+            loss = _fit_epoch(model, train, recipe, optimiser, schedule, seed * 1000 + epoch)
+            if math.isfinite(loss) and not recipe.last_convolutions:
                 _recompute_batch_norm(model, train, recipe.batch)
         if not math.isfinite(loss):
             raise InputError(
@@ -98,6 +108,8 @@ def fit(
             "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
         })  # fmt: skip
     model.load_state_dict(best["weights"])
+    for parameter in frozen:
+        parameter.requires_grad_(True)
     model.eval()
     confusion = _confusion(model, data.test, len(data.classes))
     return Fitted(model, pd.DataFrame(rows), _accuracy(confusion), confusion)
@@ -117,14 +129,30 @@ def predict(model: nn.Module, split: Split, batch: int = 256) -> Tensor:
 def _optimiser(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimizer, LRScheduler]:
     check_name(recipe.optimiser, ["adamw", "adam", "sgd"], "optimiser")
     optimiser: Optimizer
+    fitted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if recipe.optimiser == "sgd":
-        optimiser = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, nesterov=True)
+        optimiser = torch.optim.SGD(fitted, recipe.lr, momentum=0.9, nesterov=True)
     else:
         kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-        optimiser = kind(model.parameters(), recipe.lr)
+        optimiser = kind(fitted, recipe.lr)
     if recipe.one_cycle:
         return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=steps)
     return optimiser, torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+
+
+def _freeze(model: nn.Module, last_convolutions: int | None) -> list[nn.Parameter]:
+    """Freeze what is defined before the last convolutions, and return it; None: nothing."""
+    if last_convolutions is None:
+        return []
+    modules = list(model.modules())
+    places = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
+    if last_convolutions > len(places):
+        raise InputError(f"last_convolutions is {last_convolutions}, but the CNN has {len(places)}.")
+    before = modules[: places[-last_convolutions]]
+    frozen = [parameter for module in before for parameter in module.parameters(recurse=False)]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return frozen
 
 
 def _better(best: dict, model: nn.Module, accuracy: float) -> dict:
@@ -153,13 +181,17 @@ def _fit_head(model: nn.Module, train: Split, epochs: int, seed: int) -> None:
 
 
 def _fit_epoch(
-    model: nn.Module, train: Split, batch: int, optimiser: Optimizer, schedule: LRScheduler, seed: int
+    model: nn.Module, train: Split, recipe: Recipe, optimiser: Optimizer, schedule: LRScheduler, seed: int
 ) -> float:
     """One pass over the training images; returns the mean loss."""
     device = next(model.parameters()).device
     model.train()
+    if recipe.last_convolutions:
+        for norm in [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]:
+            norm.eval()
     losses = []
-    for index in torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).split(batch):
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    for index in order.split(recipe.batch):
         if len(index) > 1:  # batch norm needs two
             images = train.batch(index).to(device, memory_format=torch.channels_last)
             loss = F.cross_entropy(model(images), train.labels[index].to(device))

@@ -81,8 +81,15 @@ def correlations_with_last(study: Study, dataset: str) -> pd.DataFrame:
 
 
 def over_seeds(study: Study, measure: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
-    """`measure` of each of the study's `replicates`, under one another: the column seed tells them apart."""
-    return pd.concat([measure(replicate) for replicate in study.replicates()], ignore_index=True)
+    """`measure` of each of the study's `replicates`, under one another: the column seed tells them apart.
+
+    What the replicates need is trained first, by as many processes as may run.
+    """
+    replicates = study.replicates()
+    for replicate in replicates:
+        for strategy in {study.strategy(dataset): None for dataset in study.datasets}:
+            replicate.gans(strategy)
+    return pd.concat([measure(replicate) for replicate in replicates], ignore_index=True)
 
 
 def scores(study: Study, cases: Sequence[Case], threshold: float = 127) -> pd.DataFrame:

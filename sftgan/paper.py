@@ -27,8 +27,8 @@ CATS_DOGS_ACCURACY = Published(0.99, "section 4.3.4, InceptionV3")
 EMNIST_ACCURACY = Published(0.97, "section 4.3.4, Xception")
 NOISE = (0.05, 0.5)
 """The densities of section 4.4."""
-UNSEEN = ("emnist", "cats_vs_dogs", "instruments")
-"""The data sets of the unseen pairs of section 4.3.4, which section 5 looks into as well."""
+UNSEEN = {"emnist": "xception", "cats_vs_dogs": "inception_v3", "instruments": "vgg19"}
+"""The unseen pairs of section 4.3.4, data set -> CNN, which section 5 looks into as well."""
 
 
 class Survey(NamedTuple):

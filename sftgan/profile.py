@@ -59,6 +59,8 @@ class CNNRecipe(_Strict):
     batch: int = Field(32, ge=2)
     epochs: NonNegativeInt
     head_epochs: NonNegativeInt = 0
+    min_steps: NonNegativeInt = 0
+    last_convolutions: PositiveInt | None = None
 
 
 class ExtraPair(DataSource):

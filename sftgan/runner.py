@@ -26,7 +26,8 @@ from sftgan.provenance import ROOT, provenance
 from sftgan.study import Study
 from sftgan.tables import markdown
 
-TRAINING = ("01_cgma", "03_training_strategies")  # what these fit, with all workers, the others share
+TRAINING = ("01_cgma", "03_training_strategies", "04_dice")  # what these fit, with all workers, others share
+LONG = ("13_switches", "11_beyond_the_paper")  # of those that run side by side: they begin
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]
     calls = [(job, f"[{i}/{len(jobs)}]", again) for i, job in enumerate(jobs, 1)]
     alone = [call for call in calls if call[0].notebook.stem in TRAINING]
     rest = [call for call in calls if call not in alone]
+    rest.sort(key=lambda call: call[0].notebook.stem not in LONG)
     if min(workers, len(rest)) <= 1:
         alone, rest = calls, []
     started = time.perf_counter()
