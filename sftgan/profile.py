@@ -25,6 +25,9 @@ class _Strict(BaseModel):
 class _Source(_Strict):
     source: str
     folder: str | None = None
+    label: str | None = Field(
+        None, description="what it is, where results name it: a short name, more in brackets; default: by source"
+    )
 
     def fingerprint(self, dataset: str) -> str | None:
         """Digest of the names, sizes and times of the files of a data folder: other files, other results.

@@ -266,7 +266,7 @@ class Study:
     def data_sources(self) -> list[dict[str, str]]:
         """For each data set of the profile: dataset, source, label (what it is, in words)."""
         return [
-            {"dataset": name, "source": s.source, "label": data.label(name, s.source, s.folder)}
+            {"dataset": name, "source": s.source, "label": s.label or data.label(name, s.source, s.folder)}
             for name, s in self._sources().items()
         ]
 
@@ -340,7 +340,7 @@ class Study:
         if (dataset, arch) not in self._data_configs:
             source, _ = self._source(dataset, arch)
             size = getattr(source, "size", None) or self.profile.size
-            chosen = source.model_dump(include=set(DataSource.model_fields))
+            chosen = source.model_dump(include=set(DataSource.model_fields) - {"label"})
             load = {"name": dataset, "size": size, "seed": self.seed, **chosen}
             config = {"title": dataset, "load": load, "files": source.fingerprint(dataset)}
             self._data_configs[dataset, arch] = config

@@ -1,0 +1,71 @@
+"""What the recorded run on real images found, to be shown beside a run of one's own: the frames in `figures/cpu`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from sftgan.errors import InputError
+from sftgan.provenance import ROOT
+from sftgan.tables import with_intervals
+
+FOLDER = ROOT / "figures" / "cpu"
+"""The recorded run that is published."""
+_VALUES = ("difference", "accuracy", "first half")
+_NOT_ABOUT = {
+    *_VALUES, "low", "high", "n", "images", "effect size", "p", "p (Holm)", "left out", "data here", "densities",
+    "verdict",
+}  # fmt: skip
+
+
+def frame(item: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """The frame that the recorded run kept as ITEM.csv. Raises InputError where there is none."""
+    path = folder / f"{item}.csv"
+    if not path.exists():
+        raise InputError(
+            f"no run has recorded {item} in {folder}: use a checkout of the repository, or `make record PROFILE=cpu`."
+        )
+    return pd.read_csv(path)
+
+
+def source(item: str, folder: Path = FOLDER) -> str:
+    """What made a recorded item: command, day, commit and machine."""
+    made = json.loads((folder / f"{item}.json").read_text())
+    hardware = made["hardware"]
+    machine = hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']}"
+    return f"{made['command']}, {made['date'][:10]}, commit {made['commit']}, {machine}"
+
+
+def beside(
+    judged: pd.DataFrame, item: str, columns: Sequence[str] = (), digits: int = 3, folder: Path = FOLDER
+) -> pd.DataFrame:
+    """Claims judged by this run beside the recorded frame of claims `item`.
+
+    One row for each claim of either: value with its 95 % interval, and verdict, of this run and of the recorded one.
+    Rows belong together where all that says what they are about is equal, in the order in which they stand; "–" where
+    a run has none. `columns` are taken from the recorded frame too, such as "data here".
+    """
+    there = frame(item, folder)
+    keys = [name for name in judged if name in there and name not in _NOT_ABOUT]
+    live, recorded = (
+        _texts(part, keys, name, digits) for name, part in {"this run": judged, "recorded": there}.items()
+    )
+    recorded = recorded.join(_numbered(there, keys)[list(columns)])
+    order = live.index.append(recorded.index[~recorded.index.isin(live.index)])
+    found = pd.concat([part.reindex(order) for part in (recorded, live)], axis=1).fillna("–").reset_index()
+    return found[[*keys, *columns, *recorded.columns.drop(list(columns)), *live.columns]]
+
+
+def _texts(part: pd.DataFrame, keys: list[str], run: str, digits: int) -> pd.DataFrame:
+    value = next(name for name in _VALUES if name in part)
+    text = with_intervals(part, value, digits).where(part[value].notna(), "–")
+    return _numbered(part.assign(**{run: text, f"verdict, {run}": part["verdict"]}), keys)[
+        [run, f"verdict, {run}"]
+    ]
+
+
+def _numbered(part: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """With an index of the keys, and the number of the row among those of equal keys."""
+    part = part.assign(**{name: part[name].astype(str) for name in keys})
+    return part.assign(_row=part.groupby(keys).cumcount()).set_index([*keys, "_row"])
