@@ -11,6 +11,7 @@ import pandas as pd
 from sftgan import experiments, metrics, tables, weights
 from sftgan.errors import InputError
 from sftgan.networks import count_parameters
+from sftgan.registry import REGISTRY
 from sftgan.study import Study
 from sftgan.training import TrainedGAN
 
@@ -138,9 +139,19 @@ same for all pixels, to what the generator was given.
 {_judged(results, method)}
 - Trained on {", ".join(p.cnns)} and the data above only, with one seed: the intervals leave out how trainings differ.
 - It draws at {side} x {side} pixels: a larger map is an enlargement.
-- None of the data are photographs. The chapter notebooks/15_explain_your_own.ipynb tries it on a CNN with ImageNet
+- {_of_photographs(study, strategy)} The chapter notebooks/15_explain_your_own.ipynb tries it on a CNN with ImageNet
   weights and on photographs, beside controls.
 """
+
+
+def _of_photographs(study: Study, strategy: str) -> str:
+    used = [row for row in study.data_sources() if row["dataset"] in study.of_strategy[strategy]]
+    real = [x for x in used if x["source"] != "embedded" and not REGISTRY[x["dataset"]].glyphs]
+    if not real:
+        return "None of the data are photographs."
+    return (
+        f"Of photographs it has seen those above, made {study.profile.gan_size} pixels wide, and no others."
+    )
 
 
 def _data(study: Study, strategy: str) -> pd.DataFrame:

@@ -243,6 +243,8 @@ def record(
     for job, result in zip(jobs, results, strict=True):  # at the end: until then the checkout is as committed
         if result == "executed" and not job.changed:
             runner.keep(job.copy, job.notebook)
+    if not notebooks:
+        runner.keep_times(jobs, runner.ROOT / "figures" / profile)
     raise typer.Exit(code=1 if "failed" in results else 0)
 
 
@@ -250,20 +252,25 @@ def record(
 def claims(
     check: Annotated[bool, typer.Option("--check", help="write nothing, compare")] = False,
 ) -> None:
-    """Write book/claims.md, the paper's claims judged by the recorded frames, or --check that it is theirs."""
+    """Write what the recorded frames say into book/claims.md and README.md, or --check that it is there."""
     from sftgan import ledger, runner
 
-    path = runner.ROOT / "book" / "claims.md"
-    text = ledger.page(runner.ROOT / "figures")
+    figures, readme = runner.ROOT / "figures", runner.ROOT / "README.md"
+    pages = {
+        runner.ROOT / "book" / "claims.md": ledger.page(figures),
+        readme: ledger.readme(readme.read_text(), figures),
+    }
     if not check:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    elif not path.exists() or path.read_text() != text:
-        print(
-            "sftgan: book/claims.md is not what the frames in figures say: run `sftgan claims`.",
-            file=sys.stderr,
-        )
-        raise typer.Exit(code=1)
+        for path, text in pages.items():
+            path.write_text(text)
+        return
+    for path, text in pages.items():
+        if not path.exists() or path.read_text() != text:
+            name = path.relative_to(runner.ROOT)
+            print(
+                f"sftgan: {name} is not what the frames in figures say: run `sftgan claims`.", file=sys.stderr
+            )
+            raise typer.Exit(code=1)
 
 
 @app.command()

@@ -15,9 +15,11 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sftgan import recorded
 from sftgan.claims import UNTESTED
 from sftgan.errors import InputError, check_name
 from sftgan.paper import verdict, verdict_between
+from sftgan.profile import DataSource, load_profile
 from sftgan.provenance import ROOT
 from sftgan.tables import markdown
 
@@ -25,11 +27,18 @@ FILE = Path(str(resources.files("sftgan"))) / "ledger.yaml"
 PROFILES = ("smoke", "cpu", "paper")
 NOT_RUN = "not run"
 VERDICTS = ("holds", "does not hold", "depends", UNTESTED, NOT_RUN)
+COLOURS = dict(zip(VERDICTS, ("#009e73", "#d55e00", "#b8860b", "#999999", "#cccccc"), strict=True))
+"""Of the verdicts, in figures."""
 BEYOND = "beyond the paper"
 _COLUMNS = (
     *("id", "section", "claim", "measure", "criterion"),
     *("value", "n", "data here", "verdict", "chapter's verdict", "beats the best control"),
 )
+_BEGIN, _END = "<!-- the recorded run: written by `sftgan claims` -->", "<!-- end of the recorded run -->"
+_COUNTED = {
+    "holds": "hold", "does not hold": "do not hold", "depends": "depend (the interval does not decide)",
+    UNTESTED: "cannot be tested with its data",
+}  # fmt: skip
 _ABOUT = ("strategy", "method", "replacement")
 
 
@@ -155,6 +164,15 @@ def judged(figures: Path, profile: str, ledger: Ledger | None = None) -> pd.Data
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"n": "Int64"})
 
 
+def by_section(judged: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each section of the paper have which verdict, from `judged`."""
+    titles = load().sections
+    counted = pd.crosstab(judged["section"], judged["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
+    counted = counted.reindex([section for section in titles if section in counted.index])
+    counted.insert(0, "title", [f"{section} {titles[section]}" for section in counted.index])
+    return counted.reset_index(drop=True)
+
+
 def _measured(claim: Claim, path: Path) -> list:
     """Value as text, n, data, verdict, and the frame's own; what the frame cannot test, the ledger cannot either."""
     row = selected(claim, pd.read_csv(path)).dropna()
@@ -228,6 +246,34 @@ def page(figures: Path) -> str:
     parts += ["## Not measured", markdown(["section", "claim", "why not", "chapter"], rows)]
     parts += ["## Beyond the paper", *_beyond(figures, results, chapters)]
     return "\n\n".join(parts) + "\n"
+
+
+def readme(text: str, figures: Path) -> str:
+    """README.md with the recorded run's part written anew: verdicts, main table and one figure of `recorded.FOLDER`."""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not end:
+        raise InputError(f"README.md has no part between {_BEGIN} and {_END}: put both lines back.")
+    folder = figures / recorded.FOLDER.name
+    verdicts = judged(figures, folder.name)["verdict"].value_counts()
+    counted = ", ".join(f"{verdicts.get(verdict, 0)} {words}" for verdict, words in _COUNTED.items())
+    table, profile = recorded.main_table(folder), load_profile(folder.name)
+    part = [
+        f"Of the {verdicts.sum()} claims of the paper that this book measures, on real images {counted}.",
+        markdown(table.columns, table.to_numpy()),
+        "Means with 95 % intervals over images and seeds, of classes that no generator has seen. "
+        f"Symbols: {_named(profile.similar.values())}. Photographs: {_named(profile.dissimilar.values())}. "
+        "*Linear*, the *mean map* and *luminance* are controls without a GAN: a least-squares fit to what the "
+        "generators are given, the average Grad-CAM of the training images, and the picture in grey.",
+        "![Pictures of classes no generator has seen, with the heat maps of Grad-CAM, the GSFT generator and the LSFT "
+        f"generator](figures/{folder.name}/04_dice_maps.png)",
+        f"Written by `sftgan claims` from what this made: {recorded.source('04_dice_table2_controls', folder)}.",
+    ]
+    return before + begin + "\n\n" + "\n\n".join(part) + "\n\n" + end + after
+
+
+def _named(sources: Iterable[DataSource]) -> str:
+    return ", ".join(str(source.label).partition(" (")[0] for source in sources)
 
 
 def _introduction(ledger: Ledger) -> str:

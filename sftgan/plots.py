@@ -333,11 +333,17 @@ def against_area(frame: pd.DataFrame, y_title: str, panel: str) -> Figure:
 
 
 def counts(
-    frame: pd.DataFrame, group: str, parts: Sequence[str], unit: str = "", panel: str | None = None
+    frame: pd.DataFrame,
+    group: str,
+    parts: Sequence[str],
+    unit: str = "",
+    panel: str | None = None,
+    colours: Mapping[str, str] = METHOD_COLOURS,
 ) -> Figure:
     """Stacked horizontal bars: one row for each `group`, one segment for each column in `parts`, labelled.
 
     unit: what is counted. panel: a column that says it row by row; its values make panels, one above the other.
+    colours: of the parts; grey where there is none.
     """
     panels = {unit: frame} if panel is None else dict(list(frame.groupby(panel, sort=False)))
     figure, axes = plt.subplots(
@@ -350,7 +356,7 @@ def counts(
         left = np.zeros(len(part))
         for name in parts:
             values = part[name].to_numpy(dtype=float)
-            colour = METHOD_COLOURS.get(name, "#808080")
+            colour = colours.get(name, "#808080")
             bars = axis.barh(range(len(part)), values, left=left, color=colour, label=name, height=0.75)
             texts = [f"{v:g}" if v else "" for v in values]
             axis.bar_label(bars, texts, label_type="center", color="white", fontsize=8)

@@ -26,7 +26,8 @@ class _Source(_Strict):
     source: str
     folder: str | None = None
     label: str | None = Field(
-        None, description="what it is, where results name it: a short name, more in brackets; default: by source"
+        None,
+        description="what it is, where results name it: a short name, more in brackets; default: by source",
     )
 
     def fingerprint(self, dataset: str) -> str | None:

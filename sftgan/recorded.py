@@ -1,6 +1,7 @@
 """What the recorded run on real images found, to be shown beside a run of one's own: the frames in `figures/cpu`."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from sftgan.tables import with_intervals
 
 FOLDER = ROOT / "figures" / "cpu"
 """The recorded run that is published."""
+MAIN = ("LSFT", "GSFT", "Grad-CAM", "linear", "mean map", "luminance")
+"""The methods of the main comparison."""
 _VALUES = ("difference", "accuracy", "first half")
 _NOT_ABOUT = {
     *_VALUES, "low", "high", "n", "images", "effect size", "p", "p (Holm)", "left out", "data here", "densities",
@@ -69,3 +72,31 @@ def _numbered(part: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """With an index of the keys, and the number of the row among those of equal keys."""
     part = part.assign(**{name: part[name].astype(str) for name in keys})
     return part.assign(_row=part.groupby(keys).cumcount()).set_index([*keys, "_row"])
+
+
+def main_table(folder: Path = FOLDER) -> pd.DataFrame:
+    """The main comparison, one row per method: Dice (Tables 1 and 2) and average drop (Table 3) by strategy.
+
+    Means with 95 % intervals as text, over images and seeds. Symbols: the similar strategy, photographs: the other.
+    """
+    dice = frame("04_dice_table2_controls", folder).set_index("method")
+    drop = frame("05_faithfulness_table3", folder)
+    drop = drop.set_index(["method", "strategy"])["average drop, %"].unstack()
+    table = pd.DataFrame(index=pd.Index(MAIN, name="map"))
+    table["Dice with the object, symbols"] = dice["similar, truth: object"]
+    for strategy, name in {"similar": "symbols", "dissimilar": "photographs"}.items():
+        table[f"Dice with Grad-CAM, {name}"] = dice[f"{strategy}, truth: Grad-CAM"]
+        table[f"average drop, %, {name}"] = drop[strategy]
+    return table.reset_index()
+
+
+def stage_times(plan: Path, log: Path) -> pd.DataFrame:
+    """The plan of a recorded run, and the count and CPU minutes of each stage that the log of the cache has."""
+    lines = re.findall(r"^\S+ \S+ (_\w+) .*: ([\d.]+) s$", log.read_text(), re.MULTILINE)
+    found = pd.DataFrame(lines, columns=["stage", "seconds"]).astype({"seconds": float})
+    found = found.groupby("stage")["seconds"].agg(["size", "sum"])
+    planned = pd.read_csv(plan)
+    return planned.assign(
+        computed=planned["stage"].map(found["size"]).fillna(0).astype(int),
+        minutes=(planned["stage"].map(found["sum"]).fillna(0) / 60).round(1),
+    )

@@ -20,6 +20,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sftgan import recorded
+from sftgan.cache import cache_folder
 from sftgan.errors import InputError, check_name
 from sftgan.profile import FIELDS, profile_names
 from sftgan.provenance import ROOT, provenance
@@ -258,6 +260,21 @@ def keep(copy: Path, notebook: Path) -> None:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
     nbformat.write(executed, notebook)
+
+
+def keep_times(jobs: list[Job], folder: Path) -> None:
+    """Write stages.csv beside plan.csv, where a recorded run was planned: what its stages and the rest took.
+
+    The rest is the time of the notebooks as now executed; it is little else once the cache has all stages.
+    """
+    plan = folder / "plan.csv"
+    if not plan.exists():
+        return
+    times = recorded.stage_times(plan, cache_folder() / "log.txt")
+    rest = times["stage"] == "other"
+    times.loc[rest, "computed"] = len(jobs)
+    times.loc[rest, "minutes"] = round(sum(_written(job.copy).get("seconds", 0) for job in jobs) / 60, 1)
+    times.to_csv(folder / "stages.csv", index=False)
 
 
 def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:

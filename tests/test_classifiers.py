@@ -218,3 +218,26 @@ def test_an_interrupted_fit_with_a_head_ends_with_the_same_bits(data, tmp_path, 
         fit(net(), data, recipe, checkpoint=tmp_path / "fit.pt")
     monkeypatch.setattr(classifiers, "_fit_head", None)  # not again
     assert_same(fit(net(), data, recipe, checkpoint=tmp_path / "fit.pt"), whole)
+
+
+def test_a_small_data_set_gets_more_epochs(data):
+    recipe = Recipe(epochs=2, batch=32, min_steps=14)
+    assert [recipe.epochs_of(n) for n in (32, 108, 700)] == [14, 4, 2]
+    assert len(fit(net(), data, recipe).curve) == 4, "108 of 120 images, as a tenth is held back"
+
+
+def test_only_the_last_convolutions_are_fitted_and_batch_norm_stays_as_it_is(data):
+    before = net()
+    weights = {name: value.clone() for name, value in before.state_dict().items()}
+    convolutions = [name for name, module in before.named_modules() if isinstance(module, nn.Conv2d)]
+    fitted = fit(before, data, Recipe(lr=1e-3, epochs=2, last_convolutions=2))
+    changed = {n for n, value in fitted.model.state_dict().items() if not torch.equal(value, weights[n])}
+    fresh = {f"{name}.weight" for name in convolutions[-2:]}
+    assert changed & {f"{name}.weight" for name in convolutions} == fresh
+    assert not [name for name in changed if "running" in name or "num_batches" in name]
+    assert all(parameter.requires_grad for parameter in fitted.model.parameters()), "as before"
+
+
+def test_more_convolutions_than_there_are_is_one_sentence(data):
+    with pytest.raises(InputError, match="last_convolutions is 14, but the CNN has 13"):
+        fit(net(), data, Recipe(epochs=1, last_convolutions=14))

@@ -42,9 +42,7 @@ PAPER = {
 @pytest.fixture
 def copied(tmp_path):
     """The recorded frames, in a folder where they may be changed."""
-    return shutil.copytree(
-        FIGURES, tmp_path / "figures", ignore=shutil.ignore_patterns("*.png", "*.json", "*.pdf")
-    )
+    return shutil.copytree(FIGURES, tmp_path / "figures", ignore=shutil.ignore_patterns("*.png", "*.pdf"))
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +156,7 @@ def test_a_changed_number_changes_the_page_and_its_verdict(copied):
 
 
 def test_counts_are_those_of_the_verdicts(copied):
+    shutil.rmtree(copied / "cpu", ignore_errors=True)
     shutil.copytree(copied / "smoke", copied / "cpu")
     (copied / "cpu" / "04_dice_claims.csv").unlink()
     found, page = ledger.judged(copied, "cpu"), ledger.page(copied)
@@ -166,6 +165,14 @@ def test_counts_are_those_of_the_verdicts(copied):
     counted = re.search(r"^\| `cpu` \| (.*) \|$", page, re.MULTILINE)[1].split(" | ")
     assert [int(n) for n in counted] == [(found["verdict"] == word).sum() for word in ledger.VERDICTS]
     assert "verdict, `cpu`" in page and "`paper`" not in page, "a profile that has no folder is left out"
+
+
+def test_counts_by_section_leave_no_claim_out(smoke):
+    counted = ledger.by_section(smoke)
+    assert counted[list(ledger.VERDICTS)].to_numpy().sum() == len(CLAIMS)
+    of = counted.set_index("title").loc["4.2.2 Overlap, Table 2"]
+    part = smoke[smoke["section"] == "4.2.2"]["verdict"]
+    assert [of[word] for word in ledger.VERDICTS] == [(part == word).sum() for word in ledger.VERDICTS]
 
 
 def test_criteria_with_their_tolerances():
@@ -214,11 +221,32 @@ def test_a_selector_that_is_not_one_row_is_one_sentence(tmp_path, values, senten
     assert "\n" not in str(error.value)
 
 
-def test_the_command_writes_the_page_and_checks_it(tmp_path, copied, monkeypatch, capsys):
+def test_the_readme_is_what_the_recorded_run_says():
+    text = (ROOT / "README.md").read_text()
+    assert ledger.readme(text, FIGURES) == text
+
+
+def test_the_readme_has_the_recorded_numbers_and_nothing_else_changed(copied):
+    text = "# Title\n\n" + ledger._BEGIN + "\nold\n" + ledger._END + "\n\nThe rest.\n"
+    found = ledger.readme(text, copied)
+    assert found.startswith("# Title\n\n") and found.endswith("\n\nThe rest.\n") and "\nold\n" not in found
+    verdicts = ledger.judged(copied, "cpu")["verdict"].value_counts()
+    assert f"{verdicts['holds']} hold, {verdicts['does not hold']} do not hold" in found
+    table = pd.read_csv(copied / "cpu" / "04_dice_table2_controls.csv").set_index("method")
+    assert table.loc["LSFT", "similar, truth: object"] in found
+    assert ledger.readme(found, copied) == found
+    with pytest.raises(InputError, match="README.md has no part between"):
+        ledger.readme("# Title\n", copied)
+
+
+def test_the_command_writes_the_pages_and_checks_them(tmp_path, copied, monkeypatch, capsys):
     monkeypatch.setattr(runner, "ROOT", tmp_path)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "README.md").write_text(f"{ledger._BEGIN}\n{ledger._END}\n")
     assert sftgan("claims", "--check") == 1
     assert sftgan("claims") == 0
     assert (tmp_path / "book" / "claims.md").read_text() == ledger.page(copied)
+    assert "LSFT" in (tmp_path / "README.md").read_text()
     assert sftgan("claims", "--check") == 0
     path = copied / "smoke" / "04_dice_claims.csv"
     path.write_text(path.read_text().replace("MNIST 5000", "something else"))
@@ -226,6 +254,10 @@ def test_the_command_writes_the_page_and_checks_it(tmp_path, copied, monkeypatch
     assert sftgan("claims", "--check") == 1
     said = capsys.readouterr().err
     assert said.startswith("sftgan: book/claims.md is not what") and said.count("\n") == 1
+    assert sftgan("claims") == 0
+    (tmp_path / "README.md").write_text(f"{ledger._BEGIN}\nLSFT is best.\n{ledger._END}\n")
+    assert sftgan("claims", "--check") == 1
+    assert capsys.readouterr().err.startswith("sftgan: README.md is not what")
 
 
 def test_tables_have_as_many_cells_in_each_row():

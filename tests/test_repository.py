@@ -137,7 +137,11 @@ def test_the_data_page_says_which_folders_the_profile_cpu_reads():
     said = dict(re.findall(r"^\| `(\w+)` \| `([\w-]+)`", page, re.MULTILINE))
     cpu = load_profile("cpu")
     used = cpu.similar | cpu.dissimilar | {pair.dataset: pair for pair in cpu.extra} | {"coco": cpu.captions}
-    assert said == {name: s.folder or name for name, s in used.items() if s.source == "folder"}
+    folders = {name: s for name, s in used.items() if s.source == "folder"}
+    assert said == {name: s.folder or name for name, s in folders.items()}
+    for name, s in folders.items():
+        assert s.label, f"{name}: say what the subset is, as results must never bear a full data set's name"
+        assert s.label.partition(" (")[2].removesuffix(")") in page, f"{name}: what it held"
 
 
 def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
