@@ -136,7 +136,7 @@ def test_the_data_page_says_which_folders_the_profile_cpu_reads():
     page = (ROOT / "book" / "data.md").read_text().partition("## Your own folder")[2]
     said = dict(re.findall(r"^\| `(\w+)` \| `([\w-]+)`", page, re.MULTILINE))
     cpu = load_profile("cpu")
-    used = cpu.similar | cpu.dissimilar | {pair.dataset: pair for pair in cpu.extra} | {"coco": cpu.captions}
+    used = {pair.dataset: pair for pair in cpu.extra} | cpu.similar | cpu.dissimilar | {"coco": cpu.captions}
     folders = {name: s for name, s in used.items() if s.source == "folder"}
     assert said == {name: s.folder or name for name, s in folders.items()}
     for name, s in folders.items():
