@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -130,6 +131,46 @@ def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
     assert sftgan("record", "--profile", "cpu") == 0  # other parameters than its own: only figures are kept
     assert notebook.read_bytes() == before
     assert "figures/cpu" in outputs(tmp_path / "_build" / "record" / "cpu" / "notebooks" / "a.ipynb")
+
+
+def test_a_planned_run_keeps_the_times_of_its_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setenv("SFTGAN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "log.txt").write_text("2026-11-28 05:00:00 _gan lsft on mnist: 120.0 s\n")
+    write(tmp_path / "notebooks" / "a.ipynb", 'profile = "smoke"', "import time; time.sleep(4)")
+    folder = tmp_path / "figures" / "cpu"
+    folder.mkdir(parents=True)
+    assert sftgan("record", "--profile", "smoke") == 0 and not (tmp_path / "figures" / "smoke").exists()
+    (folder / "plan.csv").write_text(
+        "stage,what,count,predicted CPU minutes\n_gan,GANs,1,3\nother,rest,1,9\n"
+    )
+    assert sftgan("record", "a", "--profile", "cpu") == 0 and not (folder / "stages.csv").exists(), "a part"
+    assert sftgan("record", "--profile", "cpu") == 0
+    kept = pd.read_csv(folder / "stages.csv").set_index("stage")
+    assert kept.loc["_gan", ["computed", "minutes"]].tolist() == [1, 2.0]
+    assert kept.loc["other", "computed"] == 1 and 0 < kept.loc["other", "minutes"] < 2
+
+
+def test_notebooks_that_train_come_first_and_long_ones_begin_those_side_by_side(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(runner, "execute", lambda job, *_: order.append(job.notebook.stem) or "executed")
+
+    class Pool:
+        def __init__(self, *_, **__): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+        def map(self, function, *columns):
+            return [function(*call) for call in zip(*columns, strict=True)]
+
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
+    names = ["04_dice", "05_faithfulness", "11_beyond_the_paper", "12_leak", "13_switches", "01_cgma"]
+    paths = [str(write(tmp_path / f"{name}.ipynb", 'profile = "smoke"')) for name in names]
+    jobs = runner.plan(paths, "smoke", {}, tmp_path / "out")
+    assert runner.execute_all(jobs, 2) == ["executed"] * 6
+    assert order[:2] == ["01_cgma", "04_dice"] and set(order[2:4]) == set(runner.LONG)
 
 
 def test_values_are_read_as_papermill_reads_them():

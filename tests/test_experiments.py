@@ -56,6 +56,18 @@ def classifier(study, case):
     return study.classifiers([case[:2]])[case[:2]].model
 
 
+def test_seeds_are_pooled_and_trained_before_anything_is_measured(folder, monkeypatch):
+    two = Study("smoke", dataset="mnist", **PROFILE | {"seeds": 2})
+    trained = []
+    monkeypatch.setattr(Study, "gans", lambda self, strategy: trained.append((self.seed, strategy)))
+
+    def measure(one: Study) -> pd.DataFrame:
+        assert trained == [(0, "similar"), (1, "similar")], "all of them, and of the selected strategy only"
+        return pd.DataFrame({"seed": [one.seed], "value": [10 * one.seed]})
+
+    assert experiments.over_seeds(two, measure).to_dict("list") == {"seed": [0, 1], "value": [0, 10]}
+
+
 def test_both_strategies_have_their_own_gans(study):
     assert experiments.selected(study) == [SIMILAR, DISSIMILAR]
     on_unseen = {s: study.maps("tamil", "vgg19", s)["LSFT"] for s in ("similar", "dissimilar")}

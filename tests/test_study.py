@@ -457,6 +457,14 @@ def test_a_trial_is_small_and_changes_one_choice():
     assert trial.profile.gan_epochs == own.gan_epochs
 
 
+def test_a_label_of_the_profile_names_the_data_and_changes_no_result():
+    plain = micro()
+    source = plain.profile.similar["mnist"]
+    named = micro(similar={"mnist": source.model_copy(update={"label": "a few digits (20 of MNIST)"})})
+    assert named.labels()["mnist"] == "a few digits" and plain.labels()["mnist"] == "MNIST 5000"
+    assert named._cnn_config("mnist", "vgg16") == plain._cnn_config("mnist", "vgg16")
+
+
 def test_replicates_differ_in_their_seed_only():
     studies = micro(seed=2, dataset="mnist", seeds=3).replicates()
     assert [s.seed for s in studies] == [2, 3, 4]
