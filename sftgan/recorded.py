@@ -91,12 +91,17 @@ def main_table(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def stage_times(plan: Path, log: Path) -> pd.DataFrame:
-    """The plan of a recorded run, and the count and CPU minutes of each stage that the log of the cache has."""
+    """The plan of a recorded run, with the count and minutes (one thread) of each stage in the log of the cache.
+
+    Stages that nobody had planned come last.
+    """
     lines = re.findall(r"^\S+ \S+ (_\w+) .*: ([\d.]+) s$", log.read_text(), re.MULTILINE)
     found = pd.DataFrame(lines, columns=["stage", "seconds"]).astype({"seconds": float})
     found = found.groupby("stage")["seconds"].agg(["size", "sum"])
     planned = pd.read_csv(plan)
-    return planned.assign(
-        computed=planned["stage"].map(found["size"]).fillna(0).astype(int),
-        minutes=(planned["stage"].map(found["sum"]).fillna(0) / 60).round(1),
+    unplanned = [stage for stage in found.index if stage not in set(planned["stage"])]
+    table = pd.concat([planned, pd.DataFrame({"stage": unplanned, "what": "not planned"})], ignore_index=True)
+    return table.assign(
+        computed=table["stage"].map(found["size"]).fillna(0).astype(int),
+        minutes=(table["stage"].map(found["sum"]).fillna(0) / 60).round(1),
     )

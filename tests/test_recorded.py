@@ -91,5 +91,6 @@ def test_times_of_the_stages_are_those_of_the_log(tmp_path):
         "2026-11-28 05:03:00 _image_data mnist: 600.0 s\n"
     )
     found = recorded.stage_times(plan, log)
-    assert found["computed"].tolist() == [2, 0, 0] and found["minutes"].tolist() == [2.0, 0.0, 0.0]
-    assert found["predicted CPU minutes"].tolist() == [5, 1, 9]
+    assert found["stage"].tolist() == ["_gan", "_maps", "other", "_image_data"]
+    assert found["computed"].tolist() == [2, 0, 0, 1] and found["minutes"].tolist() == [2.0, 0.0, 0.0, 10.0]
+    assert found["predicted CPU minutes"].tolist()[:3] == [5, 1, 9] and found["what"].iloc[3] == "not planned"
