@@ -17,8 +17,8 @@ MAIN = ("LSFT", "GSFT", "Grad-CAM", "linear", "mean map", "luminance")
 """The methods of the main comparison."""
 _VALUES = ("difference", "accuracy", "first half")
 _NOT_ABOUT = {
-    *_VALUES, "low", "high", "n", "images", "effect size", "p", "p (Holm)", "left out", "data here", "densities",
-    "verdict",
+    *_VALUES, "comparison", "low", "high", "n", "images", "effect size", "p", "p (Holm)", "left out", "data here",
+    "densities", "verdict",
 }  # fmt: skip
 
 

@@ -10,7 +10,9 @@ from sftgan import InputError, recorded
 
 def claims(*rows: tuple) -> pd.DataFrame:
     columns = ["strategy", "claim", "data here", "n", "difference", "low", "high", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=columns)
+    untested = frame["verdict"] == "cannot be tested here"  # such rows say of nothing what was compared
+    return frame.assign(comparison=pd.Series("a − b", frame.index).mask(untested))
 
 
 MINE = claims(
