@@ -50,7 +50,7 @@ def beside(
     a run has none. `columns` are taken from the recorded frame too, such as "data here".
     """
     there = frame(item, folder)
-    keys = [name for name in judged if name in there and name not in _NOT_ABOUT]
+    keys = [str(name) for name in judged if name in there and name not in _NOT_ABOUT]
     live, recorded = (
         _texts(part, keys, name, digits) for name, part in {"this run": judged, "recorded": there}.items()
     )

@@ -1,0 +1,304 @@
+"""How strong the CNNs are: what limits them, what they mix up, and whether maps are worth more for a strong one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from torch import Tensor
+
+from sftgan import claims, experiments, faithfulness, metrics, tables
+from sftgan.baselines import CONTROLS
+from sftgan.bootstrap import proportion_ci
+from sftgan.classifiers import Recipe
+from sftgan.galleries import Gallery
+from sftgan.networks import count_parameters
+from sftgan.paper import verdict
+from sftgan.profile import Profile
+from sftgan.stages import CLASSIFIER
+from sftgan.study import Study
+
+KINDS = ("thin", "ImageNet weights")
+"""The CNNs that `side_by_side` compares: fitted from nothing with a share of their channels, or transfer-learned."""
+VARIED = ("width", "training images")
+"""What `limits` varies."""
+Pair = tuple[str, str]
+"""A data set and a CNN."""
+
+
+def limited(study: Study) -> list[str]:
+    """The data sets whose limits are looked at: CIFAR-10 and the letters of EMNIST, as far as their pictures are real.
+
+    Drawn pictures can be had in any number, so of those one data set, to show the method.
+    """
+    p = study.profile
+    sources = p.similar | p.dissimilar
+    names: list[str] = ["cifar10", "emnist"]
+    wanted = [name for name in names if name in sources] or list(sources)[:1]
+    return [name for name in wanted if sources[name].source != "embedded"] or wanted[:1]
+
+
+def widths(profile: Profile) -> list[float]:
+    """Half the width of the profile's CNNs, the same, and double, at most 1; pretrained CNNs come in one width only."""
+    own = profile.cnn_width
+    return [own] if profile.pretrained else sorted({own / 2, own, min(1.0, 2 * own)})
+
+
+def limits(
+    study: Study, dataset: str, arch: str, widths: Sequence[float], shares: Sequence[float]
+) -> pd.DataFrame:
+    """Test accuracy of `arch` by width, with all training images, and by share of these, at the profile's width.
+
+    One row for each fit, with a 95 % Wilson interval; the study's own CNN is in both series ("varied"). The test images
+    are always the same. Of half the training images there are twice the epochs, so that the number of steps stays.
+    chance: what guessing gets right. reference: the accuracy that the profile's best CNN with ImageNet weights, beside
+    the strategies, has on this data set; NaN where there is none.
+    """
+    wider = [Study(study.profile.name, study.seed, **study.overrides | {"cnn_width": w}) for w in widths]
+    fewer = [_with_share(study, dataset, arch, share) for share in shares]
+    configs = [variant.case(dataset, arch, kinds=())["test"]["cnn"] for variant in wider + fewer]
+    CLASSIFIER.fill(configs, study.runtime)
+    strong = [(x.dataset, x.arch) for x in study.profile.extra if x.dataset == dataset and x.pretrained]
+    reference = max((f.test_accuracy for f in study.classifiers(strong).values()), default=np.nan)
+    rows = []
+    for varied, variants in zip(VARIED, (wider, fewer), strict=True):
+        for variant in variants:
+            (fitted,) = variant.classifiers([(dataset, arch)]).values()
+            n = int(fitted.confusion.sum())
+            low, high = proportion_ci(fitted.test_accuracy, n)
+            rows.append({
+                "data": study.labels()[dataset], "dataset": dataset, "arch": arch, "varied": varied,
+                "width": variant.profile.cnn_width, "training images": len(variant.image_data(dataset).train),
+                "parameters": count_parameters(fitted.model), "test images": n, "accuracy": fitted.test_accuracy,
+                "low": low, "high": high, "chance": 1 / len(fitted.confusion), "reference": reference,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _with_share(study: Study, dataset: str, arch: str, share: float) -> Study:
+    """The study with a share of a data set's training images, and as many more epochs for `arch`."""
+    p, strategy = study.profile, study.strategy(dataset)
+    if share == 1:
+        return study
+    sources, data = getattr(p, strategy), study.image_data(dataset)
+    fewer = {"train": round(share * len(data.train)), "test": sources[dataset].test or len(data.test)}
+    epochs = Recipe(**p.cnns[arch].model_dump()).epochs_of(len(data.train))
+    longer = {"epochs": round(epochs / share)}
+    changed = {
+        strategy: sources | {dataset: sources[dataset].model_copy(update=fewer)},
+        "cnns": p.cnns | {arch: p.cnns[arch].model_copy(update=longer)},
+    }
+    return Study(p.name, study.seed, **study.overrides | changed)
+
+
+def last_step(limits: pd.DataFrame) -> pd.DataFrame:
+    """What the last step of each curve of `limits` brings: accuracy gained, and whether it still rises there.
+
+    The 95 % interval is Newcombe's, of two shares of different images. As these are the same images, it is rather too
+    wide. A series of one fit has no step.
+    """
+    rows = []
+    for _, part in limits.groupby(["dataset", "arch", "varied"], sort=False):
+        if len(part) > 1:
+            varied = str(part["varied"].iloc[0])
+            before, after = part.sort_values(varied).iloc[-2:].to_dict("records")
+            gained = after["accuracy"] - before["accuracy"]
+            low = gained - np.hypot(after["accuracy"] - after["low"], before["high"] - before["accuracy"])
+            high = gained + np.hypot(after["high"] - after["accuracy"], before["accuracy"] - before["low"])
+            named = [f"accuracy still rises with {varied}", after["data"], after["arch"]]
+            step = [before[varied], after[varied], gained, low, high, verdict(low, high)]
+            rows.append([*named, *step])
+    columns = ["claim", "data", "arch", "from", "to", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def shown_step(step: pd.DataFrame) -> pd.DataFrame:
+    """`last_step` as a page shows it: widths and numbers of images as they are written, the interval as text."""
+    ends = {name: step[name].map("{:g}".format) for name in ("from", "to")}
+    gained = tables.with_intervals(step, "difference", digits=3)
+    return step.assign(**ends, gained=gained)[["claim", "data", "arch", "from", "to", "gained", "verdict"]]
+
+
+def figure(limits: pd.DataFrame) -> Figure:
+    """Accuracy by width and by number of training images, with intervals: one row of panels for each data set.
+
+    The lines are guessing, and the CNN with ImageNet weights where there is one.
+    """
+    names = list(dict.fromkeys(limits["dataset"]))
+    figure, axes = plt.subplots(
+        len(names),
+        len(VARIED),
+        figsize=(7.6, 2.7 * len(names) + 0.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    handles: dict[str, Artist] = {}
+    for line, name in zip(axes, names, strict=True):
+        for axis, varied in zip(line, VARIED, strict=True):
+            _curve(axis, limits[(limits["dataset"] == name) & (limits["varied"] == varied)], varied)
+            handles |= zip(*reversed(axis.get_legend_handles_labels()), strict=True)
+        line[0].set_ylabel("accuracy on test images")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _curve(axis: Axes, part: pd.DataFrame, varied: str) -> None:
+    """One series of `limits`, over a logarithmic axis whose ticks are its points."""
+    part = part.sort_values(varied)
+    first, x = part.iloc[0], part[varied].to_numpy(dtype=float)
+    axis.vlines(x, part["low"], part["high"], color=_BLUE, lw=2.5)
+    axis.plot(x, part["accuracy"], "o-", color=_BLUE, ms=6, lw=1.5, label="this CNN")
+    if pd.notna(first["reference"]):
+        axis.axhline(first["reference"], color="black", ls="--", lw=1, label="a CNN with ImageNet weights")
+    axis.axhline(first["chance"], color="black", ls=":", lw=1, label="guessing")
+    axis.set(xscale="log", ylim=(0, 1.03), xlabel=f"{varied} (logarithmic)")
+    axis.set_title(f"{first['data']}, {first['arch']}", fontsize=10)
+    axis.set_xticks(x, [f"{value:g}" for value in x])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.margins(x=0.12)
+
+
+_BLUE = "#0072b2"
+
+
+def mixed_up(study: Study, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """For each CNN the two classes that it confuses most, in either direction, and how many of its errors these are.
+
+    "accuracy without these" is what it would be if they were right. One row per pair.
+    """
+    rows = []
+    for (dataset, arch), fitted in study.classifiers(pairs).items():
+        names, right = study.image_data(dataset, arch).classes, int(fitted.confusion.trace())
+        n = int(fitted.confusion.sum())
+        both = (fitted.confusion + fitted.confusion.T).triu(1)
+        a, b = divmod(int(both.argmax()), len(names))
+        these = int(both.max())
+        rows.append({
+            "data": study.labels()[dataset], "dataset": dataset, "arch": arch, "test images": n, "errors": n - right,
+            "most confused": f"{names[a]} with {names[b]}" if these else "none", "of these": these,
+            "share of the errors": these / (n - right) if these else np.nan, "accuracy": right / n,
+            "accuracy without these": (right + these) / n,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def kinds(study: Study) -> dict[Pair, str]:
+    """Which of `KINDS` a CNN is, for the photographs that the profile explains with both; thin CNNs first."""
+    p, found = study.profile, {}
+    own = {(x.dataset, x.arch): x.pretrained for x in p.extra}
+    for pair in study.all_pairs(study.of_strategy["dissimilar"]) + study.unseen():
+        pretrained = p.pretrained if own.get(pair) is None else own[pair]
+        found[pair] = KINDS[1] if pretrained else KINDS[0]
+    has = {name: {kind for (other, _), kind in found.items() if other == name} for name, _ in found}
+    both = [name for name, there in has.items() if there == set(KINDS)]
+    order = [(name, kind) for name in both for kind in KINDS]
+    return {pair: kind for name, kind in order for pair in found if (pair[0], found[pair]) == (name, kind)}
+
+
+def side_by_side(study: Study) -> pd.DataFrame:
+    """Maps of the pairs of `kinds`, by the GANs of dissimilar semantics: one row for each pair, method and image.
+
+    Beside the columns of `faithfulness.confidences`: kind, and how like the map is to the CNN's Grad-CAM, dice
+    (binarised) and r (Pearson).
+    """
+    measured = faithfulness.confidences(study, [(*pair, "dissimilar") for pair in kinds(study)])
+    frames = []
+    for (dataset, arch), kind in kinds(study).items():
+        target = study.explained(dataset, arch, "test").examples.targets
+        for method, maps in study.maps(dataset, arch, "dissimilar").items():
+            frame = pd.DataFrame({
+                "dataset": dataset, "arch": arch, "kind": kind, "method": method, "image": range(len(maps)),
+                "dice": metrics.dice(metrics.binarise(maps), metrics.binarise(target)),
+                "r": metrics.correlation(maps, target),
+            })  # fmt: skip
+            frames.append(frame)
+    keys = ["dataset", "arch", "method", "image"]
+    return measured.merge(pd.concat(frames), on=keys, validate="one_to_one")
+
+
+def table(study: Study, measured: pd.DataFrame) -> pd.DataFrame:
+    """One row per CNN of `side_by_side`: its accuracy, r with Grad-CAM and average drop of some methods, as text.
+
+    "seen by the GANs": whether they were trained on this pair.
+    """
+    by = ["dataset", "data", "arch", "kind"]
+    found = measured[by].drop_duplicates(ignore_index=True)
+    pairs = list(zip(found["dataset"], found["arch"], strict=True))
+    accuracy = experiments.accuracies(study, pairs)
+    seen = study.all_pairs(study.of_strategy["dissimilar"])
+    found["seen by the GANs"] = ["yes" if pair in seen else "no" for pair in pairs]
+    found["accuracy"] = tables.with_intervals(accuracy, "accuracy")
+    part = measured[measured["method"].isin({method for methods in SHOWN.values() for method in methods})]
+    by_method = [*by, "method"]
+    texts = {
+        "r": tables.means_as_text(part, ["r"], by_method),
+        "average drop, %": faithfulness.table(part, by_method),
+    }
+    for name, methods in SHOWN.items():
+        wide = (
+            texts[name].pivot(index=by, columns="method", values=name)[list(methods)].add_prefix(f"{name}: ")
+        )
+        found = found.merge(wide.reset_index(), on=by)
+    return found
+
+
+SHOWN = {"r": ("LSFT", "mean map", "linear"), "average drop, %": ("LSFT", "Grad-CAM", "mean map")}
+"""The methods of `table`."""
+
+
+def against_controls(measured: pd.DataFrame) -> pd.DataFrame:
+    """LSFT against the best control, CNN by CNN, with Holm's correction over all rows: see `claims`.
+
+    measure: "r" with Grad-CAM, and "balance", wins minus losses against Grad-CAM by the confidence in the energy map.
+    """
+    by = ["data", "arch", "kind"]
+    parts = [
+        claims.against_best_control(measured, name, ["LSFT"], CONTROLS, by).assign(measure=name)
+        for name in ("r", "balance")
+    ]
+    return tables.holm(pd.concat(parts, ignore_index=True))
+
+
+def wins(judged: pd.DataFrame, measure: str = "r") -> dict[str, str]:
+    """For how many CNNs of each of `KINDS` LSFT is better than every control, by `against_controls`: "1 of 3"."""
+    part = judged[judged["measure"] == measure]
+    return {
+        kind: f"{(group['better than every control'] == 'yes').sum()} of {len(group)}"
+        for kind, group in ((kind, part[part["kind"] == kind]) for kind in KINDS)
+    }
+
+
+def gallery(study: Study) -> Gallery:
+    """One row for each data set of `kinds`, an image drawn by the seed: as its first thin CNN sees it, with that CNN's
+    Grad-CAM and LSFT, and the same for its first CNN with ImageNet weights.
+
+    It is the same picture where both CNNs have the same test images. The texts are the true class, what the CNN says
+    and whether that is right, and r of LSFT with Grad-CAM.
+    """
+    rows, titles, texts = [], [], []
+    found = kinds(study)
+    for dataset in dict.fromkeys(name for name, _ in found):
+        both = [next(p for p, kind in found.items() if p[0] == dataset and kind == k) for k in KINDS]
+        n = min(len(study.explained(*pair, "test").labels) for pair in both)
+        i = int(np.random.default_rng([study.seed, *dataset.encode()]).integers(n))
+        pictures, said = zip(*(_explained(study, pair, i) for pair in both), strict=True)
+        rows.append([picture for part in pictures for picture in part])
+        texts.append([text for part in said for text in part])
+        titles.append("\n".join([study.labels()[dataset], *(arch for _, arch in both)]))
+    return rows, titles, texts
+
+
+def _explained(study: Study, pair: Pair, i: int) -> tuple[list[Tensor], list[str]]:
+    """The i-th test image of a pair, its Grad-CAM and LSFT, and a text for each."""
+    explained, classes = study.explained(*pair, "test"), study.image_data(*pair).classes
+    picture = study.chosen(*pair, "test").batch(slice(i, i + 1))[0]
+    lsft, target = study.maps(*pair, "dissimilar")["LSFT"][i], explained.examples.targets[i]
+    label, predicted = int(explained.labels[i]), int(explained.predictions[i])
+    said = f"{classes[predicted]},\n{'right' if predicted == label else 'wrong'}"
+    likeness = f"r {metrics.correlation(lsft, target).item():.2f}"
+    return [picture, target, lsft], [classes[label], said, likeness]
