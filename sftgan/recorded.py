@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,26 @@ FOLDER = ROOT / "figures" / "cpu"
 """The recorded run that is published."""
 MAIN = ("LSFT", "GSFT", "Grad-CAM", "linear", "mean map", "luminance")
 """The methods of the main comparison."""
+QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("Is LSFT nearer to Grad-CAM (Dice) than every control? Symbols",
+     "04_dice_best_control", {"strategy": "similar", "truth": "Grad-CAM", "method": "LSFT"}),
+    ("The same on photographs",
+     "04_dice_best_control", {"strategy": "dissimilar", "truth": "Grad-CAM", "method": "LSFT"}),
+    ("Does LSFT keep more of the CNN's confidence than Grad-CAM (average drop, %)? Symbols",
+     "05_faithfulness_claims", {"strategy": "similar", "claim": "LSFT's drop is below Grad-CAM's, as the paper*"}),
+    ("The same on photographs",
+     "05_faithfulness_claims", {"strategy": "dissimilar", "claim": "LSFT's drop is below Grad-CAM's, as the paper*"}),
+    ("Does SFT draw the target better (r) than plain concatenation?", "13_switches_claims", {"claim": "SFT draws*"}),
+    ("Does the adversarial loss bring LSFT nearer to its target (r)?",
+     "13_switches_claims", {"claim": "The adversarial loss*"}),
+    ("Are averages better conditions (r) than raw Grad-CAMs?", "13_switches_claims", {"claim": "Averages make*"}),
+    ("Does LSFT's map depend on what the CNN has learned (rank correlation)?",
+     "14_sanity_claims", {"claim": "LSFT depends*"}),
+    *((f"Do CGMAs help a net that learns {teacher} for a CNN it has not seen (r)?",
+       "11_beyond_decision", {"teacher": teacher}) for teacher in ("SmoothGrad", "RISE", "Score-CAM")),
+)  # fmt: skip
+"""What a busy reader asks, and the one row of a recorded frame that answers it."""
+_ANSWERS = {"holds": "yes", "go": "yes", "does not hold": "no", "no-go": "not shown", "depends": "undecided"}
 _VALUES = ("difference", "accuracy", "first half")
 _NOT_ABOUT = {
     *_VALUES, "comparison", "low", "high", "n", "images", "effect size", "p", "p (Holm)", "left out", "data here",
@@ -88,6 +109,31 @@ def main_table(folder: Path = FOLDER) -> pd.DataFrame:
         table[f"Dice with Grad-CAM, {name}"] = dice[f"{strategy}, truth: Grad-CAM"]
         table[f"average drop, %, {name}"] = drop[strategy]
     return table.reset_index()
+
+
+def answers(folder: Path = FOLDER) -> pd.DataFrame:
+    """`QUESTIONS` answered: yes or no where the whole 95 % interval of the difference says so, else "undecided".
+
+    "not shown" is the no-go of chapter 11, which asks for more than an interval.
+    """
+    rows = []
+    for question, item, selector in QUESTIONS:
+        found = frame(item, folder)
+        chosen = found[
+            [all(fnmatchcase(str(row[k]), v) for k, v in selector.items()) for _, row in found.iterrows()]
+        ]
+        if len(chosen) != 1:
+            raise InputError(
+                f"{len(chosen)} rows of {item} are {selector}: correct QUESTIONS in sftgan/recorded.py."
+            )
+        row = chosen.iloc[0]
+        judged = next(
+            row[name] for name in ("better than every control", "decision", "verdict") if name in row
+        )
+        minus = row.get("comparison", f"LSFT − {row.get('best control')}")
+        difference = with_intervals(chosen, "difference", digits=3).item()
+        rows.append([question, _ANSWERS.get(judged, judged), minus, difference, item[:2]])
+    return pd.DataFrame(rows, columns=["question", "answer", "what minus what", "difference", "chapter"])
 
 
 def stage_times(plan: Path, log: Path) -> pd.DataFrame:

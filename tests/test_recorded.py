@@ -96,3 +96,37 @@ def test_times_of_the_stages_are_those_of_the_log(tmp_path):
     assert found["stage"].tolist() == ["_gan", "_maps", "other", "_image_data"]
     assert found["computed"].tolist() == [2, 0, 0, 1] and found["minutes"].tolist() == [2.0, 0.0, 0.0, 10.0]
     assert found["predicted CPU minutes"].tolist()[:3] == [5, 1, 9] and found["what"].iloc[3] == "not planned"
+
+
+SMOKE = recorded.FOLDER.parent / "smoke"
+
+
+def test_the_main_table_has_the_recorded_means():
+    found = recorded.main_table(SMOKE).set_index("map")
+    assert list(found.index) == list(recorded.MAIN)
+    dice = recorded.frame("04_dice_table2_controls", SMOKE).set_index("method")
+    drop = recorded.frame("05_faithfulness_table3", SMOKE).set_index(["strategy", "method"])
+    for method in recorded.MAIN:
+        assert (
+            found.loc[method, "Dice with Grad-CAM, photographs"]
+            == dice.loc[method, "dissimilar, truth: Grad-CAM"]
+        )
+        assert (
+            found.loc[method, "average drop, %, symbols"] == drop.loc[("similar", method), "average drop, %"]
+        )
+    assert found.notna().all(axis=None)
+
+
+def test_every_question_is_answered_by_one_row_and_its_interval():
+    found = recorded.answers(SMOKE)
+    assert len(found) == len(recorded.QUESTIONS) and found["question"].is_unique
+    low, high = (found["difference"].str.extract(rf"{part}\]?$")[0].astype(float) for part in
+                 (r"\[(-?[\d.]+),\s-?[\d.]+", r",\s(-?[\d.]+)"))  # fmt: skip
+    for answer, above, below in zip(found["answer"], low > 0, high < 0, strict=True):
+        assert {"yes": above, "no": below, "undecided": not above and not below}.get(answer, True)
+
+
+def test_a_question_about_no_row_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(recorded, "QUESTIONS", (("Why?", "04_dice_best_control", {"method": "nobody"}),))
+    with pytest.raises(InputError, match="0 rows of 04_dice_best_control are"):
+        recorded.answers(SMOKE)
