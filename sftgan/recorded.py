@@ -19,11 +19,11 @@ MAIN = ("LSFT", "GSFT", "Grad-CAM", "linear", "mean map", "luminance")
 QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Is LSFT nearer to Grad-CAM (Dice) than every control? Symbols",
      "04_dice_best_control", {"strategy": "similar", "truth": "Grad-CAM", "method": "LSFT"}),
-    ("The same on photographs",
+    ("Is LSFT nearer to Grad-CAM (Dice) than every control? Photographs",
      "04_dice_best_control", {"strategy": "dissimilar", "truth": "Grad-CAM", "method": "LSFT"}),
     ("Does LSFT keep more of the CNN's confidence than Grad-CAM (average drop, %)? Symbols",
      "05_faithfulness_claims", {"strategy": "similar", "claim": "LSFT's drop is below Grad-CAM's, as the paper*"}),
-    ("The same on photographs",
+    ("Does LSFT keep more of the CNN's confidence than Grad-CAM (average drop, %)? Photographs",
      "05_faithfulness_claims", {"strategy": "dissimilar", "claim": "LSFT's drop is below Grad-CAM's, as the paper*"}),
     ("Does SFT draw the target better (r) than plain concatenation?", "13_switches_claims", {"claim": "SFT draws*"}),
     ("Does the adversarial loss bring LSFT nearer to its target (r)?",
