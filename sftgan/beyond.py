@@ -65,7 +65,7 @@ SIZES = {
         few={"SmoothGrad": 4, "RISE": 16}, many={"SmoothGrad": 32, "RISE": 128}, steps=4, timed=2,
     ),
     "cpu": Sizes(
-        tuple(KINDS), train=80, test=40, side=32, width=8, epochs=4, batch=8, lr=2e-3,
+        ("LSFT", "CNN"), train=80, test=40, side=32, width=8, epochs=4, batch=8, lr=2e-3,
         few={"SmoothGrad": 5, "RISE": 64}, many={"SmoothGrad": 50, "RISE": 512}, steps=10, timed=8,
     ),
     "paper": Sizes(
