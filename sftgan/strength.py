@@ -30,18 +30,6 @@ Pair = tuple[str, str]
 """A data set and a CNN."""
 
 
-def limited(study: Study) -> list[str]:
-    """The data sets whose limits are looked at: CIFAR-10 and the letters of EMNIST, as far as their pictures are real.
-
-    Drawn pictures can be had in any number, so of those one data set, to show the method.
-    """
-    p = study.profile
-    sources = p.similar | p.dissimilar
-    names: list[str] = ["cifar10", "emnist"]
-    wanted = [name for name in names if name in sources] or list(sources)[:1]
-    return [name for name in wanted if sources[name].source != "embedded"] or wanted[:1]
-
-
 def widths(profile: Profile) -> list[float]:
     """Half the width of the profile's CNNs, the same, and double, at most 1; pretrained CNNs come in one width only."""
     own = profile.cnn_width

@@ -78,10 +78,7 @@ def test_fewer_training_images_change_neither_the_test_images_nor_the_number_of_
     assert torch.equal(drawn.image_data("cifar10").test.images, half.image_data("cifar10").test.images)
 
 
-def test_which_data_sets_and_widths():
-    assert strength.limited(Study("smoke")) == ["cifar10"], "letters are drawn there, too"
-    assert strength.limited(Study("cpu")) == strength.limited(Study("paper")) == ["cifar10", "emnist"]
-    assert strength.limited(Study("smoke", dissimilar={"food11": {"source": "embedded"}})) == ["emnist"]
+def test_which_widths():
     assert strength.widths(load_profile("cpu")) == [0.0625, 0.125, 0.25]
     assert strength.widths(load_profile("cpu", cnn_width=1)) == [0.5, 1]
     assert strength.widths(load_profile("paper")) == [1], "ImageNet weights come in one width"
