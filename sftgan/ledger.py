@@ -4,8 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,8 +18,8 @@ from sftgan import recorded
 from sftgan.claims import UNTESTED
 from sftgan.errors import InputError, check_name
 from sftgan.paper import verdict, verdict_between
-from sftgan.profile import DataSource, load_profile
 from sftgan.provenance import ROOT
+from sftgan.study import STRATEGIES, Study
 from sftgan.tables import markdown
 
 FILE = Path(str(resources.files("sftgan"))) / "ledger.yaml"
@@ -137,20 +136,7 @@ def load(path: Path = FILE) -> Ledger:
 def selected(claim: Claim, frame: pd.DataFrame) -> pd.Series:
     """The one row of a recorded frame that measures a claim."""
     check_name(claim.value, frame.columns, f"column of {claim.item} (claim {claim.id})")
-    return _one(claim.id, claim.item, claim.row, frame)
-
-
-def _one(name: str, item: str, selector: Mapping[str, str], frame: pd.DataFrame) -> pd.Series:
-    fits = pd.Series(True, frame.index)
-    for column, pattern in selector.items():
-        check_name(column, frame.columns, f"column of {item} (claim {name})")
-        fits &= frame[column].astype(str).map(lambda cell, pattern=pattern: fnmatchcase(cell, pattern))
-    if fits.sum() != 1:
-        raise InputError(
-            f"claim {name}: {fits.sum()} rows of {item} are {dict(selector)}, change its selector in "
-            f"{FILE.name} so that it is one."
-        )
-    return frame[fits].iloc[0]
+    return recorded.one_row(frame, claim.item, claim.row, f"claim {claim.id}", FILE.name)
 
 
 def judged(figures: Path, profile: str, ledger: Ledger | None = None) -> pd.DataFrame:
@@ -195,7 +181,8 @@ def _against_best(claim: Claim, folder: Path) -> str:
     item = f"{claim.notebook}_best_control"
     if not claim.better or not (folder / f"{item}.csv").exists():
         return "—"
-    row = _one(claim.id, item, claim.better, pd.read_csv(folder / f"{item}.csv"))
+    best = pd.read_csv(folder / f"{item}.csv")
+    row = recorded.one_row(best, item, claim.better, f"claim {claim.id}", FILE.name)
     difference = _interval(*row[["difference", "low", "high"]])
     return f"{row['better than every control']}: {difference} against {row['best control']}"
 
@@ -257,12 +244,15 @@ def readme(text: str, figures: Path) -> str:
     folder = figures / recorded.FOLDER.name
     verdicts = judged(figures, folder.name)["verdict"].value_counts()
     counted = ", ".join(f"{verdicts.get(verdict, 0)} {words}" for verdict, words in _COUNTED.items())
-    table, profile = recorded.main_table(folder), load_profile(folder.name)
+    table, study = recorded.main_table(folder), Study(folder.name)
+    symbols, photographs = (
+        ", ".join(study.labels()[name] for name in study.of_strategy[strategy]) for strategy in STRATEGIES
+    )
     part = [
         f"Of the {verdicts.sum()} claims of the paper that this book measures, on real images {counted}.",
         markdown(table.columns, table.to_numpy()),
         "Means with 95 % intervals over images and seeds, of classes that no generator has seen. "
-        f"Symbols: {_named(profile.similar.values())}. Photographs: {_named(profile.dissimilar.values())}. "
+        f"Symbols: {symbols}. Photographs: {photographs}. "
         "*Linear*, the *mean map* and *luminance* are controls without a GAN: a least-squares fit to what the "
         "generators are given, the average Grad-CAM of the training images, and the picture in grey.",
         "![Pictures of classes no generator has seen, with the heat maps of Grad-CAM, the GSFT generator and the LSFT "
@@ -270,10 +260,6 @@ def readme(text: str, figures: Path) -> str:
         f"Written by `sftgan claims` from what this made: {recorded.source('04_dice_table2_controls', folder)}.",
     ]
     return before + begin + "\n\n" + "\n\n".join(part) + "\n\n" + end + after
-
-
-def _named(sources: Iterable[DataSource]) -> str:
-    return ", ".join(str(source.label).partition(" (")[0] for source in sources)
 
 
 def _introduction(ledger: Ledger) -> str:

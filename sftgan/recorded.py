@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
 
-from sftgan.errors import InputError
+from sftgan.errors import InputError, check_name
 from sftgan.provenance import ROOT
 from sftgan.tables import with_intervals
 
@@ -51,6 +51,22 @@ def frame(item: str, folder: Path = FOLDER) -> pd.DataFrame:
             f"no run has recorded {item} in {folder}: use a checkout of the repository, or `make record PROFILE=cpu`."
         )
     return pd.read_csv(path)
+
+
+def one_row(found: pd.DataFrame, item: str, selector: Mapping[str, str], of: str, where: str) -> pd.Series:
+    """The one row of the frame `item` whose columns match the patterns of a selector; `*` stands for any text.
+
+    Raises InputError, with what it is a selector `of` and `where` it stands, if it is no column or not one row.
+    """
+    fits = pd.Series(True, found.index)
+    for column, pattern in selector.items():
+        check_name(column, found.columns, f"column of {item} ({of})")
+        fits &= found[column].astype(str).map(lambda cell, pattern=pattern: fnmatchcase(cell, pattern))
+    if fits.sum() != 1:
+        raise InputError(
+            f"{of}: {fits.sum()} rows of {item} are {dict(selector)}, change its selector in {where} so that it is one."
+        )
+    return found[fits].iloc[0]
 
 
 def source(item: str, folder: Path = FOLDER) -> str:
@@ -118,20 +134,12 @@ def answers(folder: Path = FOLDER) -> pd.DataFrame:
     """
     rows = []
     for question, item, selector in QUESTIONS:
-        found = frame(item, folder)
-        chosen = found[
-            [all(fnmatchcase(str(row[k]), v) for k, v in selector.items()) for _, row in found.iterrows()]
-        ]
-        if len(chosen) != 1:
-            raise InputError(
-                f"{len(chosen)} rows of {item} are {selector}: correct QUESTIONS in sftgan/recorded.py."
-            )
-        row = chosen.iloc[0]
+        row = one_row(frame(item, folder), item, selector, f"question {question!r}", "recorded.py")
         judged = next(
             row[name] for name in ("better than every control", "decision", "verdict") if name in row
         )
         minus = row.get("comparison", f"LSFT − {row.get('best control')}")
-        difference = with_intervals(chosen, "difference", digits=3).item()
+        difference = with_intervals(row.to_frame().T, "difference", digits=3).item()
         rows.append([question, _ANSWERS.get(judged, judged), minus, difference, item[:2]])
     return pd.DataFrame(rows, columns=["question", "answer", "what minus what", "difference", "chapter"])
 
