@@ -40,7 +40,11 @@ class Recipe:
 
     def epochs_of(self, n_images: int) -> int:
         """Epochs over so many training images."""
-        return max(self.epochs, math.ceil(self.min_steps / math.ceil(n_images / self.batch)))
+        return max(self.epochs, math.ceil(self.min_steps / self.steps_of(n_images)))
+
+    def steps_of(self, n_images: int) -> int:
+        """The steps of an epoch."""
+        return math.ceil(n_images / self.batch)
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,7 @@ def fit(
         raise InputError(f"a CNN needs at least 3 training images, {data.label} has {len(order)}.")
     held, train = data.train.subset(order[:n_held]), data.train.subset(order[n_held:])
     n_epochs, frozen = recipe.epochs_of(len(train)), _freeze(model, recipe.last_convolutions)
-    optimiser, schedule = _optimiser(
-        model, recipe, steps=max(1, math.ceil(len(train) / recipe.batch) * n_epochs)
-    )
+    optimiser, schedule = _optimiser(model, recipe, steps=max(1, recipe.steps_of(len(train)) * n_epochs))
     rows: list[dict] = []
     best: dict[str, Any] = {"accuracy": -1.0, "weights": {}}
     saved = load_checkpoint(checkpoint)

@@ -4,8 +4,7 @@ Pictures are chosen from the list of files first and decoded afterwards, so memo
 kept. All are cropped to the central square and resized. Photographs have three channels and no ground truth,
 embedded scenes have the object's mask.
 Glyphs have one channel and come as MNIST does, white strokes on black (a picture whose border is light,
-median above 127, is inverted) with the brightest pixel at 255; their ground truth is the image > 127.
-(Without the 255, most masks of Chinese MNIST would be empty at 32 pixels: it is that faint.)
+median above 127, is inverted) with the brightest pixel at 255; their ground truth are the strokes, `strokes`.
 """
 
 import os
@@ -22,6 +21,7 @@ import joblib
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from sftgan import glyphs, scenes
@@ -358,7 +358,7 @@ def _read(chosen: list[tuple[Any, int]], read: Callable, is_glyph: bool, size: i
             f"none of {len(chosen)} pictures can be read, {str(chosen[0][0])!r} first: replace them"
         )
     images = images[: len(labels)]
-    return Split(images, torch.tensor(labels, dtype=torch.int64), images[:, 0] > 127 if is_glyph else None)
+    return Split(images, torch.tensor(labels, dtype=torch.int64), strokes(images[:, 0]) if is_glyph else None)
 
 
 def _glyph(picture: Image.Image, size: int) -> np.ndarray:
@@ -368,6 +368,15 @@ def _glyph(picture: Image.Image, size: int) -> np.ndarray:
         grey = 255 - grey
     fitted = np.array(ImageOps.fit(Image.fromarray(grey), (size, size), Image.Resampling.BILINEAR))
     return np.rint(fitted * (255 / max(fitted.max(), 1)))[None].astype(np.uint8)
+
+
+def strokes(images: Tensor) -> Tensor:
+    """Where glyphs are: uint8 (n, size, size), white on black -> bool, above Otsu's threshold of each picture.
+
+    Half of white would lose most of Chinese MNIST, whose strokes are a pixel wide and of many greys.
+    """
+    thresholds = [threshold_otsu(image) for image in images.numpy()]
+    return images > torch.tensor(thresholds)[:, None, None]
 
 
 def photograph(picture: Image.Image, size: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sftgan import baselines, data
 from sftgan.architectures import build, build_pretrained, check_last_map, last_block, target_layer
@@ -13,7 +12,7 @@ from sftgan.captioning import FittedCaptioner, build_captioner, fit_captioner
 from sftgan.captions import CaptionData, load_captions
 from sftgan.classifiers import Fitted, Recipe, fit
 from sftgan.data import ImageData
-from sftgan.explained import Explained, examples
+from sftgan.explained import Explained, examples, resized_masks
 from sftgan.gradcam import mean_activation
 from sftgan.metrics import resized
 from sftgan.networks import Generator
@@ -50,10 +49,7 @@ def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
         [mean_activation(model, layer, part.to(runtime.device), size).cpu() for part in images.split(64)]
     )
     masks, shortcuts = (
-        None
-        if part is None
-        else F.interpolate(part[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0] > 0.5
-        for part in (split.masks, split.shortcuts)
+        None if part is None else resized_masks(part, size) for part in (split.masks, split.shortcuts)
     )
     return Explained(
         shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation

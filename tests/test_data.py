@@ -85,6 +85,15 @@ def test_split_batch_and_subset():
     assert data.Split(images, torch.arange(4)).subset([0]).masks is None
 
 
+def test_strokes_have_a_threshold_for_each_picture():
+    """A line of 255, one of 120, both a pixel wide, on noise below 30; next to it a blank picture."""
+    images = torch.randint(0, 30, (2, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[0, 20, 10:50], images[0, 40, 10:50], images[1] = 255, 120, 0
+    expected = torch.zeros(2, 64, 64, dtype=torch.bool)
+    expected[0, [20, 40], 10:50] = True
+    assert torch.equal(data.strokes(images), expected)
+
+
 # Embedded
 
 
@@ -94,7 +103,7 @@ def test_embedded_mnist():
     assert loaded.classes == tuple("0123456789")
     assert loaded.train.images.shape == (1000, 1, 28, 28) and loaded.train.images.dtype == torch.uint8
     assert loaded.train.labels[:20].tolist() == [*range(10)] * 2
-    assert torch.equal(loaded.train.masks, loaded.train.images[:, 0] > 127)
+    assert torch.equal(loaded.train.masks, data.strokes(loaded.train.images[:, 0]))
     assert 0.05 < loaded.train.masks.float().mean() < 0.2
     everything = data.load("mnist", "embedded", 28)
     assert (len(everything.train), len(everything.test)) == (4500, 500)
