@@ -4,7 +4,8 @@ Pictures are chosen from the list of files first and decoded afterwards, so memo
 kept. All are cropped to the central square and resized. Photographs have three channels and no ground truth,
 embedded scenes have the object's mask.
 Glyphs have one channel and come as MNIST does, white strokes on black (a picture whose border is light,
-median above 127, is inverted) with the brightest pixel at 255; their ground truth are the strokes, `strokes`.
+median above 127, is inverted) with the brightest pixel at 255; their ground truth is what is above the picture's own
+threshold, `otsu`. (Half of white would lose most of Chinese MNIST: its strokes are a pixel wide and of many greys.)
 """
 
 import os
@@ -358,7 +359,8 @@ def _read(chosen: list[tuple[Any, int]], read: Callable, is_glyph: bool, size: i
             f"none of {len(chosen)} pictures can be read, {str(chosen[0][0])!r} first: replace them"
         )
     images = images[: len(labels)]
-    return Split(images, torch.tensor(labels, dtype=torch.int64), strokes(images[:, 0]) if is_glyph else None)
+    masks = images[:, 0] > otsu(images[:, 0]) if is_glyph else None
+    return Split(images, torch.tensor(labels, dtype=torch.int64), masks)
 
 
 def _glyph(picture: Image.Image, size: int) -> np.ndarray:
@@ -370,13 +372,10 @@ def _glyph(picture: Image.Image, size: int) -> np.ndarray:
     return np.rint(fitted * (255 / max(fitted.max(), 1)))[None].astype(np.uint8)
 
 
-def strokes(images: Tensor) -> Tensor:
-    """Where glyphs are: uint8 (n, size, size), white on black -> bool, above Otsu's threshold of each picture.
-
-    Half of white would lose most of Chinese MNIST, whose strokes are a pixel wide and of many greys.
-    """
-    thresholds = [threshold_otsu(image) for image in images.numpy()]
-    return images > torch.tensor(thresholds)[:, None, None]
+def otsu(images: Tensor) -> Tensor:
+    """Otsu's threshold of each picture (n, height, width), float32 (n, 1, 1): what is brighter is the foreground."""
+    thresholds = [float(threshold_otsu(image)) for image in images.numpy()]
+    return torch.tensor(thresholds)[:, None, None]
 
 
 def photograph(picture: Image.Image, size: int) -> np.ndarray:

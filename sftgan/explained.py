@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sftgan.gradcam import block_cam, coarse_cams
 from sftgan.reading import Reading, pictures
@@ -64,12 +63,3 @@ def examples(
         dead.append(cams.dead.to(images.device))
         logits.append(cams.logits.to(images.device))
     return Examples.concatenate(parts), torch.cat(dead), torch.cat(logits)
-
-
-def resized_masks(masks: Tensor, size: int) -> Tensor:
-    """Masks bool (n, H, W) at another size: the pixels covered more than half as much as the best covered one.
-
-    Of an object that fills pixels these are the pixels more than half covered; a stroke thinner than a pixel stays.
-    """
-    covered = F.interpolate(masks[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
-    return covered > covered.amax((1, 2), keepdim=True) / 2

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sftgan import baselines, data
 from sftgan.architectures import build, build_pretrained, check_last_map, last_block, target_layer
@@ -12,7 +13,7 @@ from sftgan.captioning import FittedCaptioner, build_captioner, fit_captioner
 from sftgan.captions import CaptionData, load_captions
 from sftgan.classifiers import Fitted, Recipe, fit
 from sftgan.data import ImageData
-from sftgan.explained import Explained, examples, resized_masks
+from sftgan.explained import Explained, examples
 from sftgan.gradcam import mean_activation
 from sftgan.metrics import resized
 from sftgan.networks import Generator
@@ -54,6 +55,15 @@ def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
     return Explained(
         shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation
     )
+
+
+def resized_masks(masks: Tensor, size: int) -> Tensor:
+    """Masks bool (n, H, W) at another size: the pixels covered by half, or more than Otsu's threshold, if that is less.
+
+    For a solid object that is all but the same; a stroke thinner than a pixel covers none by half, and stays.
+    """
+    covered = F.interpolate(masks[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
+    return covered > data.otsu(covered).clamp(max=0.5)
 
 
 def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:

@@ -85,13 +85,22 @@ def test_split_batch_and_subset():
     assert data.Split(images, torch.arange(4)).subset([0]).masks is None
 
 
-def test_strokes_have_a_threshold_for_each_picture():
-    """A line of 255, one of 120, both a pixel wide, on noise below 30; next to it a blank picture."""
-    images = torch.randint(0, 30, (2, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images[0, 20, 10:50], images[0, 40, 10:50], images[1] = 255, 120, 0
-    expected = torch.zeros(2, 64, 64, dtype=torch.bool)
-    expected[0, [20, 40], 10:50] = True
-    assert torch.equal(data.strokes(images), expected)
+def test_glyphs_have_a_threshold_for_each_picture(tmp_path):
+    """Lines a pixel wide: one of 255 and one of 120 on noise below 30; and two faint ones."""
+    rng, pictures = np.random.default_rng(0), []
+    for greys in ((255, 120), (90, 80)):
+        picture = rng.integers(0, 30 if greys[0] == 255 else 10, (64, 64), np.uint8)
+        picture[20, 10:50], picture[40, 10:50] = greys
+        pictures.append(picture)
+    for i, picture in enumerate(pictures):
+        for j in range(2):
+            file = tmp_path / "chinese_mnist" / str(i) / f"{j}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(file)
+    expected = torch.zeros(64, 64, dtype=torch.bool)
+    expected[[20, 40], 10:50] = True
+    masks = data.load("chinese_mnist", "folder", 64, root=tmp_path).train.masks
+    assert torch.equal(masks, expected.expand(2, 64, 64))
 
 
 # Embedded
@@ -103,7 +112,7 @@ def test_embedded_mnist():
     assert loaded.classes == tuple("0123456789")
     assert loaded.train.images.shape == (1000, 1, 28, 28) and loaded.train.images.dtype == torch.uint8
     assert loaded.train.labels[:20].tolist() == [*range(10)] * 2
-    assert torch.equal(loaded.train.masks, data.strokes(loaded.train.images[:, 0]))
+    assert torch.equal(loaded.train.masks, loaded.train.images[:, 0] > data.otsu(loaded.train.images[:, 0]))
     assert 0.05 < loaded.train.masks.float().mean() < 0.2
     everything = data.load("mnist", "embedded", 28)
     assert (len(everything.train), len(everything.test)) == (4500, 500)
