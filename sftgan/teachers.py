@@ -13,6 +13,7 @@ TEACHERS = ("SmoothGrad", "RISE", "Score-CAM")
 SAMPLED = TEACHERS[:2]
 """The teachers that draw samples, so that more of them make a better map."""
 CELLS, KEPT = 7, 0.5  # of RISE's masks: cells a side, and the chance of a cell to be kept (Petsiuk 2018)
+CAP = 0.99  # SmoothGrad's maps end at this quantile: else a few pixels take up the scale (Smilkov 2017, section 3)
 _BATCH = 64
 
 
@@ -22,7 +23,8 @@ def teach(
     """Maps (n, H, W) in [0, 1], min-max scaled, of one of `TEACHERS` or the "input gradient".
 
     They explain the predicted classes of images (n, 3, H, W) in [0, 1]. `samples` are SmoothGrad's noisy images or
-    RISE's masks; the others have none. Score-CAM explains `layer`. Computed where the model is, returned on the CPU.
+    RISE's masks; the others have none. What is outlying in SmoothGrad's maps is capped, as by its authors. Score-CAM
+    explains `layer`. Computed where the model is, returned on the CPU.
     """
     check_name(name, [*TEACHERS, "input gradient"], "teacher")
     if name not in SAMPLED:
@@ -33,7 +35,7 @@ def teach(
         ])  # fmt: skip
     if not isinstance(samples, int) or samples < 1:
         raise InputError(f"samples is {samples!r}: give {name} a whole number from 1 on.")
-    draw = {"SmoothGrad": baselines.smoothgrad, "RISE": _rise}[name]
+    draw = {"SmoothGrad": _capped_smoothgrad, "RISE": _rise}[name]
     device, found = next(model.parameters()).device, []
     with torch.random.fork_rng(), evaluation_mode(model):
         torch.manual_seed(seed)
@@ -42,6 +44,11 @@ def teach(
                 classes = model(part).argmax(1)
             found.append(draw(model, part, classes, samples).detach().float().cpu())
     return minmax(torch.cat(found))[0]
+
+
+def _capped_smoothgrad(model: nn.Module, images: Tensor, classes: Tensor, samples: int) -> Tensor:
+    maps = baselines.smoothgrad(model, images, classes, samples)
+    return maps.minimum(maps.flatten(1).quantile(CAP, dim=1)[:, None, None])
 
 
 def rise_masks(n: int, height: int, width: int) -> Tensor:

@@ -55,6 +55,28 @@ def test_smoothgrad_of_a_linear_patch_is_exact():
     assert torch.equal(found, expected)
 
 
+class Weighted(nn.Module):
+    """The logit of class 1 weighs the left half of 16 x 16 pixels by 2, the right half by 1, and one pixel by 500."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1)
+        self.weights = torch.ones(16, 16)
+        self.weights[:, :8] = 2
+        self.weights[3, 12] = 500
+
+    def forward(self, images):
+        seen = (self.conv(images)[:, 0] * 0 + images.mean(1) * self.weights).mean((1, 2))
+        return torch.stack([seen * 0, seen], 1)
+
+
+def test_one_outlying_pixel_does_not_take_up_the_scale_of_smoothgrad():
+    model = Weighted()
+    (found,) = teach(model, model.conv, torch.full((1, 3, 16, 16), 0.5), "SmoothGrad", 2)
+    assert (found[:, :8] == 1).all() and found[3, 12] == 1
+    assert found[:, 8:].sum() == 1
+
+
 def test_more_masks_agree_better_and_seeds_draw_other_ones():
     model, images = LooksAt(), torch.full((2, 3, 16, 16), 0.5)
     few, again, other = (teach(model, model.conv, images, "RISE", 20, seed) for seed in (0, 0, 1))
