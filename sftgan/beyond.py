@@ -42,7 +42,8 @@ class Sizes:
     """How large the trial is.
 
     kinds: of the students, some of `KINDS`. train, test: images of each CNN. side: of what the students see, pixels.
-    few, many: samples by teacher. steps: of insertion and deletion. timed: images on which time is taken.
+    trainings: of each student, each with its own seed. few, many: samples by teacher. steps: of insertion and deletion.
+    timed: images on which time is taken.
     """
 
     kinds: tuple[str, ...]
@@ -53,6 +54,7 @@ class Sizes:
     epochs: int
     batch: int
     lr: float
+    trainings: int
     few: Mapping[str, int]
     many: Mapping[str, int]
     steps: int
@@ -61,15 +63,15 @@ class Sizes:
 
 SIZES = {
     "smoke": Sizes(
-        ("LSFT", "CNN"), train=8, test=8, side=16, width=4, epochs=1, batch=6, lr=1e-2,
+        ("LSFT", "CNN"), train=8, test=8, side=16, width=4, epochs=1, batch=6, lr=1e-2, trainings=1,
         few={"SmoothGrad": 4, "RISE": 16}, many={"SmoothGrad": 32, "RISE": 128}, steps=4, timed=2,
     ),
     "cpu": Sizes(
-        ("LSFT", "CNN"), train=80, test=40, side=32, width=8, epochs=4, batch=8, lr=2e-3,
+        ("LSFT", "CNN"), train=80, test=40, side=32, width=8, epochs=4, batch=8, lr=2e-3, trainings=3,
         few={"SmoothGrad": 5, "RISE": 64}, many={"SmoothGrad": 50, "RISE": 512}, steps=10, timed=8,
     ),
     "paper": Sizes(
-        tuple(KINDS), train=1000, test=200, side=64, width=64, epochs=20, batch=16, lr=2e-4,
+        tuple(KINDS), train=1000, test=200, side=64, width=64, epochs=20, batch=16, lr=2e-4, trainings=3,
         few={"SmoothGrad": 5, "RISE": 200}, many={"SmoothGrad": 100, "RISE": 8000}, steps=20, timed=8,
     ),
 }  # fmt: skip
@@ -135,30 +137,35 @@ def kept(study: Study, dataset: str) -> list[str]:
 
 
 def measure(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
-    """One row per teacher, left-out CNN (arch), method and test image: `students.measures` and areas.
+    """One row per teacher, left-out CNN (arch), training (seed), method and test image: `students.measures` and areas.
 
     `student` and `inputs` say what a method is made of; they are missing for controls and teachers.
     """
     archs = kept(study, dataset)
     cells = {
-        (teacher, arch): _cell(study, dataset, archs, teacher, arch, own)
-        for teacher in TEACHERS
-        for arch in archs
+        (teacher, arch, training): _cell(study, dataset, archs, teacher, arch, own, training)
+        for teacher, arch, training in product(TEACHERS, archs, range(own.trainings))
     }
     _prepare(study, list(cells.values()))
     frames = SCORED.all(cells.values(), study.runtime)
-    parts = [frame.assign(teacher=t, arch=a) for (t, a), frame in zip(cells, frames, strict=True)]
+    parts = [
+        frame.assign(teacher=teacher, arch=arch, seed=study.seed + training)
+        for (teacher, arch, training), frame in zip(cells, frames, strict=True)
+    ]
     made_of = {named(*student): student for student in pupils(KINDS)}
     found = pd.concat(parts, ignore_index=True)
     of = found["method"].map(made_of)
     return found.assign(
         student=of.str[0], inputs=of.str[1], dataset=dataset, data=study.labels()[dataset],
-        profile=study.profile.name, seed=study.seed,
+        profile=study.profile.name,
     )  # fmt: skip
 
 
 def drawn(study: Study, dataset: str, teacher: str, arch: str, own: Sizes) -> dict[str, Tensor]:
-    """Maps (n, H, W) in [0, 1] of every method for the test images of a CNN that no student was trained on."""
+    """Maps (n, H, W) in [0, 1] of every method for the test images of a CNN that no student was trained on.
+
+    They are of the first training.
+    """
     check_name(teacher, TEACHERS, "teacher")
     return DRAWN(_cell(study, dataset, kept(study, dataset), teacher, arch, own), study.runtime)
 
@@ -191,12 +198,12 @@ def decision(frame: pd.DataFrame) -> pd.DataFrame:
     """The go or no-go, by teacher: r of students with CGMAs minus r of the same students without them.
 
     The students' mean for each image, on CNNs that none was trained on, pooled over these. "go": the whole 95 %
-    interval is above 0, and p after Holm's correction over the teachers below 0.05. All else is "no-go", but the
-    question "cannot be tested here" with fewer than `LEAST_CNNS` CNNs, or where the students have learned too little:
-    neither with nor without CGMAs is their r above the mean map's.
+    interval, over trainings and images, is above 0, and p after Holm's correction over the teachers below 0.05. All
+    else is "no-go", but the question "cannot be tested here" with fewer than `LEAST_CNNS` CNNs, or where the students
+    have learned too little: neither with nor without CGMAs is their r above the mean map's.
     """
     pairs = _with_and_without(frame)
-    keys = ["teacher", "dataset", "arch", "image", "method"]
+    keys = tables.with_seed(frame, ["teacher", "dataset", "arch", "image", "method"])
     pooled = pairs.groupby(keys, sort=False)["r"].mean().reset_index()
     found = tables.holm(tables.differences(pooled, "r", WITH, [WITHOUT], by=["teacher"]))
     best = pooled.groupby(["teacher", "method"])["r"].mean().groupby("teacher").max()
@@ -204,6 +211,17 @@ def decision(frame: pd.DataFrame) -> pd.DataFrame:
     testable = found["teacher"].map(learned) & (frame["arch"].nunique() >= LEAST_CNNS)
     words = found["verdict"].map({"holds": GO}).fillna(NO_GO)
     return found.assign(decision=words.where(testable, claims.UNTESTED))
+
+
+def failed(frame: pd.DataFrame) -> pd.DataFrame:
+    """By teacher and inputs the trainings of students that decide, and how many came to less r than the mean map."""
+    by = ["teacher", "arch", "seed"]
+    pairs = _with_and_without(frame)
+    r = pairs.groupby([*by, "inputs", "student"], sort=False)["r"].mean()
+    of_mean = frame[frame["method"] == "mean map"].groupby(by)["r"].mean()
+    below = r.lt(of_mean.reindex(r.index.droplevel(["inputs", "student"])).to_numpy())
+    counted = below.groupby(["teacher", "inputs"], sort=False).agg(["sum", "size"])
+    return counted.reset_index().rename(columns={"sum": "below the mean map", "size": "trainings"})
 
 
 def decided(decision: pd.DataFrame) -> str:
@@ -324,8 +342,10 @@ def _source(study: Study, dataset: str, arch: str, part: str, teacher: str, own:
     return found
 
 
-def _cell(study: Study, dataset: str, archs: list[str], teacher: str, arch: str, own: Sizes) -> Config:
-    """All of one teacher and one left-out CNN."""
+def _cell(
+    study: Study, dataset: str, archs: list[str], teacher: str, arch: str, own: Sizes, training: int = 0
+) -> Config:
+    """All of one teacher, one left-out CNN and one training of each student."""
     check_name(arch, archs, "architecture")
     train = [_source(study, dataset, other, "train", teacher, own) for other in archs if other != arch]
     eta = len(FREE) + study.profile.reading().channels
@@ -338,7 +358,7 @@ def _cell(study: Study, dataset: str, archs: list[str], teacher: str, arch: str,
         )
         trained[named(kind, inputs)] = {
             "title": f"{named(kind, inputs)}, {title}", "train": train, "inputs": inputs, "side": own.side,
-            "recipe": asdict(recipe), "seed": study.seed,
+            "recipe": asdict(recipe), "seed": study.seed + training,
         }  # fmt: skip
     test = _source(study, dataset, arch, "test", teacher, own)
     return {

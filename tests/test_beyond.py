@@ -120,6 +120,19 @@ def test_go_needs_the_whole_interval_above_zero_for_the_mean_of_the_students():
         assert beyond.decision(frame(gain))["decision"].tolist() == ["no-go"]
 
 
+def test_one_training_that_fails_decides_nothing():
+    """Three trainings, and in one of them the students without CGMAs draw nothing."""
+    same = [frame({"LSFT": 0.0, "CNN": 0.0}).assign(seed=seed) for seed in range(3)]
+    found = pd.concat(same, ignore_index=True)
+    without = found["inputs"] == students.WITHOUT
+    found.loc[without & (found["seed"] == 1), "r"] = 0
+    assert beyond.decision(found)["difference"].item() > 0.1
+    assert beyond.decision(found)["decision"].tolist() == ["no-go"]
+    failed = beyond.failed(found).set_index("inputs")
+    assert failed["below the mean map"].to_dict() == {students.WITHOUT: 8, students.WITH: 0}
+    assert (failed["trainings"] == 2 * 4 * 3).all()
+
+
 def test_fewer_than_four_cnns_decide_nothing():
     few = frame({"LSFT": 0.1, "CNN": 0.1}, archs=("a", "b", "c"))
     assert beyond.decision(few)["decision"].tolist() == [claims.UNTESTED]
@@ -225,7 +238,7 @@ def two_cnns(monkeypatch):
     monkeypatch.setattr(beyond, "TEACHERS", ("RISE", "Score-CAM"))
     own = beyond.sizes(
         study, train=4, test=3, kinds=KINDS, width=2, steps=2, timed=1,
-        few={"SmoothGrad": 1, "RISE": 2}, many={"SmoothGrad": 2, "RISE": 4},
+        few={"SmoothGrad": 1, "RISE": 2}, many={"SmoothGrad": 2, "RISE": 4}, trainings=2,
     )  # fmt: skip
     return study, own
 
@@ -236,7 +249,10 @@ def test_the_whole_trial(two_cnns):
     methods = [beyond.named(*pupil) for pupil in beyond.pupils(KINDS)]
     methods += [*beyond.CONTROLS, students.FEW, students.MANY]
     assert found["method"].unique().tolist() == methods
-    assert len(found) == 2 * 2 * len(methods) * 3, "teachers, left-out CNNs, methods, images"
+    assert len(found) == 2 * 2 * 2 * len(methods) * 3, "teachers, left-out CNNs, trainings, methods, images"
+    r = found.pivot(index=["teacher", "arch", "method", "image"], columns="seed", values="r")
+    trained = r.index.get_level_values("method").isin(methods[:7])
+    assert (r[trained][0] != r[trained][1]).mean() > 0.9 and (r[~trained][0] == r[~trained][1]).all()
     assert found[["r", "squared error", "dice", "insertion", "deletion"]].notna().all(axis=None)
     truth = found[found["method"] == students.MANY]
     assert (truth["squared error"] == 0).all()
