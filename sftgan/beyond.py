@@ -219,7 +219,7 @@ def failed(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = _with_and_without(frame)
     r = pairs.groupby([*by, "inputs", "student"], sort=False)["r"].mean()
     of_mean = frame[frame["method"] == "mean map"].groupby(by)["r"].mean()
-    below = r.lt(of_mean.reindex(r.index.droplevel(["inputs", "student"])).to_numpy())
+    below = r.lt(of_mean.reindex(r.index.droplevel("student").droplevel("inputs")).to_numpy())
     counted = below.groupby(["teacher", "inputs"], sort=False).agg(["sum", "size"])
     return counted.reset_index().rename(columns={"sum": "below the mean map", "size": "trainings"})
 
