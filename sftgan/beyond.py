@@ -216,12 +216,11 @@ def decision(frame: pd.DataFrame) -> pd.DataFrame:
 def failed(frame: pd.DataFrame) -> pd.DataFrame:
     """By teacher and inputs the trainings of students that decide, and how many came to less r than the mean map."""
     by = ["teacher", "arch", "seed"]
-    pairs = _with_and_without(frame)
-    r = pairs.groupby([*by, "inputs", "student"], sort=False)["r"].mean()
-    of_mean = frame[frame["method"] == "mean map"].groupby(by)["r"].mean()
-    below = r.lt(of_mean.reindex(r.index.droplevel("student").droplevel("inputs")).to_numpy())
-    counted = below.groupby(["teacher", "inputs"], sort=False).agg(["sum", "size"])
-    return counted.reset_index().rename(columns={"sum": "below the mean map", "size": "trainings"})
+    r = _with_and_without(frame).groupby([*by, "inputs", "student"], sort=False)["r"].mean().reset_index()
+    of_mean = frame[frame["method"] == "mean map"].groupby(by)["r"].mean().rename("mean map").reset_index()
+    r = r.merge(of_mean, on=by)
+    below = (r["r"] < r["mean map"]).groupby([r["teacher"], r["inputs"]], sort=False).agg(["sum", "size"])
+    return below.reset_index().rename(columns={"sum": "below the mean map", "size": "trainings"})
 
 
 def decided(decision: pd.DataFrame) -> str:
