@@ -24,6 +24,7 @@ import torch
 from PIL import Image, ImageOps
 from skimage.filters import threshold_otsu
 from torch import Tensor
+from torch.nn import functional as F
 
 from sftgan import glyphs, scenes
 from sftgan.errors import InputError, check_name
@@ -376,6 +377,15 @@ def otsu(images: Tensor) -> Tensor:
     """Otsu's threshold of each picture (n, height, width), float32 (n, 1, 1): what is brighter is the foreground."""
     thresholds = [float(threshold_otsu(image)) for image in images.numpy()]
     return torch.tensor(thresholds)[:, None, None]
+
+
+def resized_masks(masks: Tensor, size: int) -> Tensor:
+    """Masks bool (n, H, W) at another size: pixels covered by more than Otsu's threshold of the coverage, at most half.
+
+    For a solid object that is all but a half; a stroke thinner than a pixel covers none by half, and stays.
+    """
+    covered = F.interpolate(masks[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
+    return covered > otsu(covered).clamp(max=0.5)
 
 
 def photograph(picture: Image.Image, size: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sftgan import baselines, data
 from sftgan.architectures import build, build_pretrained, check_last_map, last_block, target_layer
@@ -50,20 +49,11 @@ def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
         [mean_activation(model, layer, part.to(runtime.device), size).cpu() for part in images.split(64)]
     )
     masks, shortcuts = (
-        None if part is None else resized_masks(part, size) for part in (split.masks, split.shortcuts)
+        None if part is None else data.resized_masks(part, size) for part in (split.masks, split.shortcuts)
     )
     return Explained(
         shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation
     )
-
-
-def resized_masks(masks: Tensor, size: int) -> Tensor:
-    """Masks bool (n, H, W) at another size: the pixels covered by half, or more than Otsu's threshold, if that is less.
-
-    For a solid object that is all but the same; a stroke thinner than a pixel covers none by half, and stays.
-    """
-    covered = F.interpolate(masks[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
-    return covered > data.otsu(covered).clamp(max=0.5)
 
 
 def _gan(config: Config, runtime: Runtime, checkpoint: Path) -> TrainedGAN:
