@@ -53,6 +53,14 @@ CONDITIONING: dict[str, dict[str, Any]] = {
     "SFT, raw, target's layer out": {"cumulative": False, "exclude_target": True},
 }
 """The settings of the four series of trials: name -> fields of the profile that differ from the paper's."""
+DECIDING: dict[str, dict[str, Any]] = {
+    PAPER: {},
+    "no discriminator": ADVERSARIAL["no discriminator"],
+    "concatenation": CONDITIONING["concatenation, cumulative averages"],
+    "averages, target's layer out": CONDITIONING["SFT, averages, target's layer out"],
+    "raw Grad-CAMs, target's layer out": CONDITIONING["SFT, raw, target's layer out"],
+}
+"""Of these, the settings that claims are about; they are tried with every seed of the profile."""
 
 
 def run(
@@ -87,6 +95,11 @@ def run(
                 names |= {"data": trial.labels()[dataset], "arch": arch, "seed": study.seed}
                 frames.append(pd.DataFrame(names | columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def run_replicates(study: Study, settings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """`run` of the study and of its replicates, CNNs and generators trained anew with each seed, under one another."""
+    return pd.concat([run(replicate, settings) for replicate in study.replicates()], ignore_index=True)
 
 
 def datasets(trial: Study) -> list[str]:
@@ -136,16 +149,17 @@ def judged(found: pd.DataFrame, claims: Mapping[str, str], data: str) -> pd.Data
 
 
 def judge_series(
-    series: Sequence[tuple[pd.DataFrame, str, str]], claims: Sequence[str], data: str
+    frame: pd.DataFrame, series: Sequence[tuple[str, str]], claims: Sequence[str], data: str
 ) -> pd.DataFrame:
-    """Claims that one setting's LSFT is more like its target (r) than another's: frame of `run`, the one, the other.
+    """Claims that one setting's LSFT is more like its target (r) than another's: of a frame of `run`, the two settings.
 
     Where the one's mean r is not above the mean map's, its generator has learned too little to judge a choice by.
     """
+    lsft = frame[frame["method"] == "LSFT"]
+    lsft = lsft.assign(method=lsft["setting"])
     rows = []
-    for (frame, first, second), claim in zip(series, claims, strict=True):
-        lsft = frame[frame["method"] == "LSFT"]
-        found = tables.differences(lsft.assign(method=lsft["setting"]), "r", first, [second])
+    for (first, second), claim in zip(series, claims, strict=True):
+        found = tables.differences(lsft, "r", first, [second])
         reached = frame[frame["setting"] == first].groupby("method")["r"].mean()
         if reached["LSFT"] <= reached["mean map"]:
             found["verdict"] = UNTESTED

@@ -70,6 +70,13 @@ def made(shifts: dict[str, float], n=20, mean_map=-0.3) -> pd.DataFrame:
     return frame.assign(dataset="mnist", data="digits", arch="vgg16")
 
 
+def test_what_is_judged_is_trained_with_every_seed(monkeypatch):
+    tried = made({trials.PAPER: 0.0})
+    monkeypatch.setattr(trials, "run", lambda study, settings: tried.assign(seed=study.seed, n=len(settings)))
+    found = trials.run_replicates(Study("smoke", seed=4, seeds=3), trials.DECIDING)
+    assert found["seed"].unique().tolist() == [4, 5, 6] and (found["n"] == 5).all()
+
+
 def test_differences_are_paired_and_go_the_way_they_are_named():
     frame = made({"plain": 0.0, "better": 0.1, "worse": -0.1})
     found = trials.against(frame, "plain").set_index("comparison")
@@ -77,14 +84,14 @@ def test_differences_are_paired_and_go_the_way_they_are_named():
     assert found.loc["worse − plain", "verdict"] == "does not hold" and "p (Holm)" in found
     between = trials.between_methods(frame, "LSFT", "linear").set_index("setting")
     assert between.loc["better", "verdict"] == "holds" and between.loc["worse", "high"] < 0
-    series = trials.judge_series([(frame, "better", "worse")], ["more helps"], "digits")
+    series = trials.judge_series(frame, [("better", "worse")], ["more helps"], "digits")
     assert series["claim"].tolist() == ["more helps"] and series["verdict"].tolist() == ["holds"]
 
 
 def test_no_choice_is_judged_by_generators_that_have_learned_nothing():
     """They are no nearer to the target than the mean map, which is the same for every image."""
     frame = made({"better": 0.1, "worse": -0.1}, mean_map=0.2)
-    series = trials.judge_series([(frame, "better", "worse")], ["more helps"], "digits")
+    series = trials.judge_series(frame, [("better", "worse")], ["more helps"], "digits")
     assert series["verdict"].tolist() == ["cannot be tested here"] and series["difference"].item() > 0.1
 
 
