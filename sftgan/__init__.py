@@ -1,4 +1,4 @@
-"""The SFT-GAN companion: layer-wise Grad-CAMs, CGMA, SFT generators and their evaluation."""
+"""Interpretation maps of CNNs by SFT-GANs: layer-wise Grad-CAMs, CGMAs, generators and their evaluation."""
 
 import sys
 from importlib import import_module
@@ -39,7 +39,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is, so that `sftgan --help` does not wait for PyTorch."""
+    """Import a public name on first use, so that ``sftgan --help`` does not wait for PyTorch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -50,7 +50,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`sftgan.cgma` stays the function when the module of that name is imported."""
+    """Module type that keeps ``sftgan.cgma`` the function when the module of that name is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value.cgma if name == "cgma" and isinstance(value, ModuleType) else value)

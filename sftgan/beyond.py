@@ -1,6 +1,6 @@
-"""What else such a generator could be good for: to stand in for a map that is noisy with few samples, dear with many.
+"""Generators as students of expensive maps: can they replace a map that is noisy with few samples?
 
-One architecture is left out at a time, and its images are of classes that no student has seen.
+One architecture is left out at a time. Its images are of classes that no student has seen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from sftgan.teachers import SAMPLED, TEACHERS
 from sftgan.training import GANRecipe
 
 KINDS = {"LSFT": ("lsft", "sft"), "GSFT": ("gsft", "sft"), "CNN": ("lsft", "concatenation")}
-"""The students: `kind` and `modulation` of their recipes. CNN is the plain net of about as many parameters."""
+"""The students: ``kind`` and ``modulation`` of their recipes. CNN is a plain net with about as many parameters."""
 CONTROLS = tuple(f"linear: {i.removeprefix('image + ')}" for i in (WITHOUT, WITH)) + (
     "mean map", "Grad-CAM", "mean activation",
 )  # fmt: skip
@@ -39,11 +39,36 @@ EARNEST = "This run is of the profile {} and in earnest, with one training of ea
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the trial is.
+    """The sizes of the trial.
 
-    kinds: of the students, some of `KINDS`. train, test: images of each CNN. side: of what the students see, pixels.
-    trainings: of each student, each with its own seed. few, many: samples by teacher. steps: of insertion and deletion.
-    timed: images on which time is taken.
+    Attributes
+    ----------
+    kinds
+        Students, some of ``KINDS``.
+    train
+        Number of training images of each CNN.
+    test
+        Number of test images of each CNN.
+    side
+        Side of the students' inputs in pixels.
+    width
+        Width of the students.
+    epochs
+        Number of epochs of each training.
+    batch
+        Number of examples in a batch.
+    lr
+        Learning rate.
+    trainings
+        Number of trainings of each student, each with its own seed.
+    few
+        Samples of each teacher that is to be imitated.
+    many
+        Samples of each teacher that stands for the truth.
+    steps
+        Number of steps of insertion and deletion.
+    timed
+        Number of images for the times.
     """
 
     kinds: tuple[str, ...]
@@ -75,11 +100,29 @@ SIZES = {
         few={"SmoothGrad": 5, "RISE": 200}, many={"SmoothGrad": 100, "RISE": 8000}, steps=20, timed=8,
     ),
 }  # fmt: skip
-"""By profile."""
+"""The sizes by profile."""
 
 
 def sizes(study: Study, **given: Any) -> Sizes:
-    """The sizes of the study's profile, with those that are `given`, and not None, in their place."""
+    """Return the sizes of the study's profile, with some of them replaced.
+
+    Parameters
+    ----------
+    study
+        Run whose profile is used.
+    **given
+        Fields of ``Sizes`` to replace; None keeps the profile's value.
+
+    Returns
+    -------
+    Sizes
+        The sizes.
+
+    Raises
+    ------
+    InputError
+        If a student is unknown, a number is not above 0, or the samples are not given for all of ``SAMPLED``.
+    """
     chosen = replace(SIZES[study.profile.name], **{name: v for name, v in given.items() if v is not None})
     for kind in chosen.kinds:
         check_name(kind, KINDS, "student")
@@ -95,25 +138,52 @@ def sizes(study: Study, **given: Any) -> Sizes:
 
 
 def note(study: Study) -> str:
-    """What a run of the study's profile can say, for the text."""
+    """Return a sentence that says what a run of the study's profile can show."""
     name = study.profile.name
     return TOY if name == "smoke" else EARNEST.format(name)
 
 
 def pupils(kinds: Iterable[str]) -> list[tuple[str, str]]:
-    """The students of some kinds: kind and inputs. Only the plain net can do without any condition."""
+    """List the students of some kinds; only the plain CNN can do without conditions.
+
+    Parameters
+    ----------
+    kinds
+        Names in ``KINDS``.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Kind and inputs of each student.
+
+    Examples
+    --------
+    >>> len(pupils(["LSFT"])), len(pupils(["CNN"]))
+    (3, 4)
+    """
     return [(kind, inputs) for kind in kinds for inputs in INPUTS if INPUTS[inputs] or kind == "CNN"]
 
 
 def named(kind: str, inputs: str) -> str:
-    """The name of a student."""
+    """Return the name of a student, which consists of its kind and its inputs."""
     return f"{kind}: {inputs}"
 
 
 def cnns(study: Study, dataset: str) -> pd.DataFrame:
-    """All CNNs of the profile on a data set, with their accuracy (see `experiments.accuracies`), and whether kept.
+    """Measure all CNNs of the profile on a data set and decide which take part.
 
-    Left out is whoever is right on less than `LEAST_ACCURACY` of the test images.
+    Parameters
+    ----------
+    study
+        Run whose CNNs are measured.
+    dataset
+        Data set.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of ``experiments.accuracies``. ``kept`` is False for a CNN that is right on less than
+        ``LEAST_ACCURACY`` of the test images.
     """
     extra = [
         (pair.dataset, pair.arch)
@@ -125,21 +195,58 @@ def cnns(study: Study, dataset: str) -> pd.DataFrame:
 
 
 def kept(study: Study, dataset: str) -> list[str]:
-    """The CNNs that take part."""
+    """List the CNNs that take part.
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs are measured.
+    dataset
+        Data set.
+
+    Returns
+    -------
+    list[str]
+        Architectures, at least two.
+
+    Raises
+    ------
+    InputError
+        If fewer than two CNNs are accurate enough.
+    """
     found = cnns(study, dataset)
     archs = found.loc[found["kept"], "arch"].tolist()
     if len(archs) < 2:
         raise InputError(
-            f"{len(archs)} CNN(s) on {dataset} reach an accuracy of {LEAST_ACCURACY:g}, and one is left out at a time: "
-            "train them for longer or choose another data set."
+            f"{len(archs)} CNN(s) on {dataset} reach an accuracy of {LEAST_ACCURACY:g}, but at least two are needed, "
+            "as one is left out at a time: train the CNNs for longer, or choose another data set."
         )
     return archs
 
 
 def measure(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
-    """One row per teacher, left-out CNN (arch), training (seed), method and test image: `students.measures` and areas.
+    """Train the students of each teacher without one CNN at a time, and measure their maps for that CNN.
 
-    `student` and `inputs` say what a method is made of; they are missing for controls and teachers.
+    Parameters
+    ----------
+    study
+        Run whose CNNs are explained.
+    dataset
+        Data set.
+    own
+        Sizes of the trial.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each teacher, left-out CNN (``arch``), training (``seed``), method and test image, with
+        ``students.measures`` and ``students.areas``. ``student`` and ``inputs`` are the two parts of a
+        student's name; they are missing for controls and teachers.
+
+    Raises
+    ------
+    InputError
+        If fewer than two CNNs are accurate enough.
     """
     archs = kept(study, dataset)
     cells = {
@@ -162,18 +269,57 @@ def measure(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
 
 
 def drawn(study: Study, dataset: str, teacher: str, arch: str, own: Sizes) -> dict[str, Tensor]:
-    """Maps (n, H, W) in [0, 1] of every method for the test images of a CNN that no student was trained on.
+    """Compute the maps of every method for the test images of a CNN that no student was trained on.
 
-    They are of the first training.
+    The students are those of the first training.
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs are explained.
+    dataset
+        Data set.
+    teacher
+        Name of the teacher.
+    arch
+        Architecture of the left-out CNN.
+    own
+        Sizes of the trial.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Maps (n, H, W) in [0, 1] of each method.
+
+    Raises
+    ------
+    InputError
+        If the teacher is unknown, or the CNN does not take part.
     """
     check_name(teacher, TEACHERS, "teacher")
     return DRAWN(_cell(study, dataset, kept(study, dataset), teacher, arch, own), study.runtime)
 
 
 def times(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
-    """CPU seconds per image by teacher, CNN and method, and how many times as long the few-sample teacher takes.
+    """Measure the CPU seconds per image of every method.
 
-    A student's time is that of its inputs and of its net; Grad-CAM comes with the CGMAs.
+    A student's time is that of its inputs plus that of its network. Grad-CAM is a by-product of the CGMAs and
+    costs nothing beside them.
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs are explained.
+    dataset
+        Data set.
+    own
+        Sizes of the trial.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``teacher``, CNN (``arch``) and ``method``. ``ratio`` is the time of the few-sample
+        teacher divided by ``seconds``.
     """
     archs, rows = kept(study, dataset), []
     for arch in archs:
@@ -195,12 +341,24 @@ def times(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
 
 
 def decision(frame: pd.DataFrame) -> pd.DataFrame:
-    """The go or no-go, by teacher: r of students with CGMAs minus r of the same students without them.
+    """Decide for each teacher whether CGMAs help its students: "go" or "no-go".
 
-    The students' mean for each image, on CNNs that none was trained on, pooled over these. "go": the whole 95 %
-    interval, over trainings and images, is above 0, and p after Holm's correction over the teachers below 0.05. All
-    else is "no-go", but the question "cannot be tested here" with fewer than `LEAST_CNNS` CNNs, or where the students
-    have learned too little: neither with nor without CGMAs is their r above the mean map's.
+    The difference is r of the students with CGMAs minus r of the same students without them. It takes the
+    students' mean for each image, on CNNs that none of them was trained on, pooled over these CNNs. The
+    decision is "go" if the whole 95 % interval, over trainings and images, lies above 0, and p is below 0.05
+    after Holm's correction over the teachers. Otherwise it is "no-go". The question "cannot be tested here"
+    with fewer than ``LEAST_CNNS`` CNNs, or if the students have learned too little: neither those with nor
+    those without CGMAs exceed the mean map's r.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row of ``tables.differences`` for each teacher, with ``decision``.
     """
     pairs = _with_and_without(frame)
     keys = tables.with_seed(frame, ["teacher", "dataset", "arch", "image", "method"])
@@ -214,7 +372,19 @@ def decision(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def failed(frame: pd.DataFrame) -> pd.DataFrame:
-    """By teacher and inputs the trainings of students that decide, and how many came to less r than the mean map."""
+    """Count the trainings of the deciding students that end below the mean map's r.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``teacher`` and ``inputs``: the number "below the mean map", and of all
+        ``trainings``.
+    """
     by = ["teacher", "arch", "seed"]
     r = _with_and_without(frame).groupby([*by, "inputs", "student"], sort=False)["r"].mean().reset_index()
     of_mean = frame[frame["method"] == "mean map"].groupby(by)["r"].mean().rename("mean map").reset_index()
@@ -224,18 +394,42 @@ def failed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def decided(decision: pd.DataFrame) -> str:
-    """All of `decision` in a few words."""
+    """Return all decisions of ``decision`` in one line of text."""
     words = decision.groupby("decision", sort=False)["teacher"].agg(", ".join)
     return "; ".join(f"{word} for {teachers}" for word, teachers in words.items())
 
 
 def by_student(frame: pd.DataFrame, value: str = "r") -> pd.DataFrame:
-    """With minus without CGMAs as in `decision`, for each teacher and student: which of them it comes from."""
+    """Compare each student with and without CGMAs, to see which of them the difference comes from.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+    value
+        Measure to compare.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row of ``tables.differences`` for each teacher and student.
+    """
     return tables.differences(_with_and_without(frame), value, WITH, [WITHOUT], by=["teacher", "student"])
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """By teacher and method r, skill, Dice, insertion and deletion as text: means with intervals."""
+    """Summarise the measures as text: means with 95 % intervals.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each teacher and method: r, skill, Dice, insertion and deletion.
+    """
     by = ["teacher", "method"]
     found = tables.means_as_text(frame, ["r", "dice", "insertion", "deletion"], by)
     errors = ["squared error", "error of the mean map"]
@@ -245,7 +439,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_teacher(frame: pd.DataFrame) -> pd.DataFrame:
-    """Insertion and deletion area of each student minus those of its own few-sample teacher, paired."""
+    """Compare the insertion and deletion areas of each student with those of its own few-sample teacher.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row of ``tables.differences`` (student minus teacher, paired over images) for each teacher,
+        student (``method``) and ``measure``.
+    """
     trained, parts = pupils(frame["student"].dropna().unique()), []
     for measure, (_, part) in product(("insertion", "deletion"), frame.groupby("teacher", sort=False)):
         for student in trained:
@@ -255,7 +461,21 @@ def against_teacher(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def traded(frame: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
-    """By teacher and student: `against_teacher` as text, and of `times` the medians over the CNNs."""
+    """Set each student's loss of quality beside its gain in time.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+    taken
+        Frame of ``times``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each teacher and student: the differences of ``against_teacher`` as text, and the medians
+        of the times over the CNNs.
+    """
     found = against_teacher(frame)
     found["text"] = tables.with_intervals(found, "difference", digits=3)
     wide = found.set_index(["teacher", "method", "measure"])["text"].unstack(sort=False)
@@ -265,7 +485,18 @@ def traded(frame: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is asked on this page, rows as in `claims.judge`: first what decides, then the rest for each teacher."""
+    """Judge the questions of this chapter: first the deciding one, then the others for each teacher.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``measure``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows as those of ``claims.judge``.
+    """
     decides = decision(frame).assign(data_here="; ".join(frame["data"].unique()), where="beyond the paper")
     decides = decides.rename(columns={"data_here": "data here"})
     decides["claim"] = (
@@ -281,7 +512,7 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _orderings(teacher: str, kinds: Iterable[str]) -> list[Ordering]:
-    """The secondary questions; the truth of a teacher without samples is the teacher itself."""
+    """Return the secondary questions; a teacher without samples is its own truth."""
     where, asked = "beyond the paper", []
     for kind in kinds:
         student = named(kind, WITH)
@@ -312,7 +543,7 @@ def _reading_time(taken: pd.Series, inputs: str) -> float:
     return float(taken[[*(names - {"Grad-CAM"} if "CGMAs" in names else names)]].sum())
 
 
-# What decides each stage
+# Configurations of the stages
 
 
 def _source(study: Study, dataset: str, arch: str, part: str, teacher: str, own: Sizes) -> Config:
@@ -320,7 +551,7 @@ def _source(study: Study, dataset: str, arch: str, part: str, teacher: str, own:
 
     def taught(name: str, samples: int | None, stream: int) -> Config:
         title = f"{name} of {samples or 'no'} samples: {explained['title']}"
-        seed = 4 * study.seed + 2 * (part == "test") + stream  # few and many share no sample
+        seed = 4 * study.seed + 2 * (part == "test") + stream  # so that few and many samples do not overlap
         n = getattr(own, part)
         return {
             "title": title,
@@ -344,7 +575,7 @@ def _source(study: Study, dataset: str, arch: str, part: str, teacher: str, own:
 def _cell(
     study: Study, dataset: str, archs: list[str], teacher: str, arch: str, own: Sizes, training: int = 0
 ) -> Config:
-    """All of one teacher, one left-out CNN and one training of each student."""
+    """Return the configuration of one teacher, one left-out CNN and one training of each student."""
     check_name(arch, archs, "architecture")
     train = [_source(study, dataset, other, "train", teacher, own) for other in archs if other != arch]
     eta = len(FREE) + study.profile.reading().channels
@@ -366,7 +597,7 @@ def _cell(
 
 
 def _prepare(study: Study, cells: list[Config]) -> None:
-    """Fill every stage that the cells need, side by side where several processes may run."""
+    """Compute every stage that the cells need, in parallel where several processes may run."""
     sources = [source for cell in cells for source in (cell["test"], *cell["train"])]
     EXPLAINED.fill((source["explained"] for source in sources), study.runtime)
     maps = (source[name] for source in sources for name in ("gradient", "few", "many") if name in source)

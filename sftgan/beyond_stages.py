@@ -1,4 +1,4 @@
-"""The steps of `sftgan.beyond`, each computed once and remembered: teachers' maps, students, scores, times."""
+"""The stages of ``sftgan.beyond``, each computed once and cached: teachers' maps, students, scores, times."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ def _taught(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
 
 
 def _source(config: Config, runtime: Runtime) -> students.Source:
-    """What the students see of one CNN."""
+    """Return what the students see of one CNN."""
     taught = (TAUGHT(config[name], runtime) for name in ("gradient", "few"))
     return EXPLAINED(config["explained"], runtime), *taught
 

@@ -1,4 +1,4 @@
-"""A model that writes captions, and Grad-CAMs of their words (paper, section 4.3.7)."""
+"""A model that writes captions, and Grad-CAMs of the words (section 4.3.7)."""
 
 import copy
 import math
@@ -34,14 +34,14 @@ class _Inception(nn.Module):
 
     def __init__(self, net: Inception3):
         super().__init__()
-        self.transform_input = net.transform_input  # ImageNet weights want other input
+        self.transform_input = net.transform_input  # True for ImageNet weights, which need rescaled input
         self.layers = nn.Sequential(*list(net.children())[:-3])  # without pool, dropout and head
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(self._transform_input(images))
 
 
-_FEATURES = {  # the part of a net that makes the last feature map
+_FEATURES = {  # the part of a CNN up to its last feature map
     "vgg16": lambda net: net.features,
     "vgg19": lambda net: net.features,
     "mobilenet_v2": lambda net: net.features,
@@ -51,11 +51,31 @@ _FEATURES = {  # the part of a net that makes the last feature map
 
 
 class Captioner(nn.Module):
-    """A CNN, additive attention over its last feature map, and a GRU that writes a word at a time.
+    """A CNN, additive attention over its last feature map, and a GRU that writes one word at a time.
 
-    In the manner of Show, Attend and Tell (Xu 2015) and of the TensorFlow tutorial that the paper used. `encoder`
-    maps images (B, 3, H, W) in [0, 1] to features (B, channels, h, w). branched: its last convolution is one of
-    several branches, so that the last Grad-CAM is that of the features.
+    The model follows Show, Attend and Tell (Xu 2015) and the TensorFlow tutorial that the paper used.
+
+    Parameters
+    ----------
+    encoder
+        The CNN: images (B, 3, H, W) in [0, 1] to features (B, channels, h, w).
+    channels
+        Number of channels of the features.
+    vocabulary
+        All words; the first four are the marks of padding, start, end and unknown words.
+    branched
+        Whether the CNN's last convolution is one of several branches. If so, the last Grad-CAM is that of the
+        features.
+    units
+        Width of the GRU's state and of the attention.
+    embedding
+        Width of the embedded words and projected features.
+
+    Examples
+    --------
+    >>> model = Captioner(nn.Conv2d(3, 5, 4, 4), 5, ("<pad>", "<start>", "<end>", "<unk>", "dog"))
+    >>> model(torch.zeros(2, 3, 8, 8), torch.tensor([[START, 4], [START, 4]])).shape
+    torch.Size([2, 2, 5])
     """
 
     def __init__(
@@ -81,11 +101,27 @@ class Captioner(nn.Module):
         self.out = nn.Sequential(nn.Linear(units, units), nn.ReLU(), nn.Linear(units, len(vocabulary)))
 
     def features(self, images: Tensor) -> Tensor:
-        """What is attended to, (B, places, embedding)."""
+        """Compute the features that are attended to, (B, places, embedding), of images (B, 3, H, W)."""
         return self.project(self.encoder(images).flatten(2).transpose(1, 2))
 
     def step(self, words: Tensor, state: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the next words (B, V), the next state, and the attention (B, places) that sums to 1."""
+        """Predict the next word of each caption.
+
+        Parameters
+        ----------
+        words
+            Indices of the present words (B,).
+        state
+            State of the GRU (B, units).
+        features
+            Features that are attended to (B, places, embedding).
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor]
+            Logits of the next words (B, V), the next state (B, units), and the attention (B, places), which
+            sums to 1.
+        """
         score = self.score(torch.tanh(self.look(features) + self.ask(state)[:, None]))
         attention = score.softmax(1)
         context = (attention * features).sum(1)
@@ -93,7 +129,20 @@ class Captioner(nn.Module):
         return self.out(state), state, attention[..., 0]
 
     def forward(self, images: Tensor, words: Tensor) -> Tensor:
-        """Logits (B, T, V) of the words that follow each beginning of `words` (B, T), which begin with <start>."""
+        """Predict the word that follows each leading part of the captions.
+
+        Parameters
+        ----------
+        images
+            Images (B, 3, H, W) in [0, 1].
+        words
+            Indices of the words (B, T); the first is that of <start>.
+
+        Returns
+        -------
+        Tensor
+            Logits (B, T, V) of the words that follow.
+        """
         features = self.features(images)
         state = features.new_zeros(len(images), self.ask.in_features)
         logits = []
@@ -103,17 +152,33 @@ class Captioner(nn.Module):
         return torch.stack(logits, 1)
 
     def encode(self, caption: Sequence[str]) -> list[int]:
-        """Indices of words."""
+        """Return the index of each word in the vocabulary; words outside it get that of <unk>."""
         return [self.index.get(word, UNKNOWN) for word in caption]
 
 
 def build_captioner(
     classifier: Normalised, arch: str, data: CaptionData, size: int, words: int = 5000
 ) -> Captioner:
-    """A captioner for images of `size`, whose encoder begins as a fitted classifier without its head.
+    """Build a captioner whose encoder starts as a fitted classifier without its head.
 
-    The vocabulary is the most frequent words of the training captions. Raises InputError for an `arch` whose last
-    feature map is not known here.
+    Parameters
+    ----------
+    classifier
+        The fitted classifier; it is copied.
+    arch
+        Name of its architecture. One whose last feature map is not known here raises an ``InputError``.
+    data
+        Captioned images, for the vocabulary.
+    size
+        Side of the images in pixels.
+    words
+        Largest size of the vocabulary: the most frequent words of the training captions. Padding, start, end
+        and unknown words come on top.
+
+    Returns
+    -------
+    Captioner
+        The captioner, not yet fitted.
     """
     check_name(arch, _FEATURES, "encoder of captions")
     encoder = copy.deepcopy(classifier)
@@ -127,7 +192,15 @@ def build_captioner(
 
 @dataclass(frozen=True)
 class FittedCaptioner:
-    """A fitted captioner in evaluation mode and its learning curve, one row per epoch: epoch, loss."""
+    """A fitted captioner with its learning curve.
+
+    Attributes
+    ----------
+    model
+        The captioner in evaluation mode.
+    curve
+        One row per epoch: epoch, loss.
+    """
 
     model: Captioner
     curve: pd.DataFrame
@@ -143,10 +216,39 @@ def fit_captioner(
     checkpoint: Path | None = None,
     device: str | torch.device = "cpu",
 ) -> FittedCaptioner:
-    """Fit encoder and decoder together, by AdamW and one cycle; each epoch one caption of every image.
+    """Fit encoder and decoder together by AdamW with a one-cycle schedule.
 
-    With `checkpoint` the state is written there after every epoch, and a run that was killed goes on from it to
-    the same weights, on a CPU bit for bit.
+    Each epoch uses one caption of every image, sampled at random.
+
+    Parameters
+    ----------
+    model
+        The captioner; it is fitted in place.
+    data
+        Captioned images; only the training part is used.
+    epochs
+        Number of epochs.
+    batch
+        Number of images in a batch.
+    lr
+        Largest learning rate of the schedule.
+    seed
+        Seed of the order of the images and of the captions.
+    checkpoint
+        File that the state is written to after every epoch; None for no file. A run that was killed resumes
+        from it and ends with the same weights, on a CPU bit for bit.
+    device
+        Device to fit on.
+
+    Returns
+    -------
+    FittedCaptioner
+        The captioner and its learning curve.
+
+    Raises
+    ------
+    InputError
+        If the loss is not finite.
     """
     n, model = len(data.train), model.to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr)
@@ -185,7 +287,22 @@ def fit_captioner(
 
 
 def describe(model: Captioner, images: Tensor, longest: int = 20) -> list[Caption]:
-    """The most likely next word, again and again: a caption for each image (B, 3, H, W) in [0, 1]."""
+    """Write a caption for each image, always with the most likely next word.
+
+    Parameters
+    ----------
+    model
+        The captioner; it is put into evaluation mode.
+    images
+        Images (B, 3, H, W) in [0, 1].
+    longest
+        Largest number of words.
+
+    Returns
+    -------
+    list[Caption]
+        One caption per image, of at least one word.
+    """
     return [caption for part in images.split(128) for caption in _describe(model, part, longest)]
 
 
@@ -210,22 +327,51 @@ def _describe(model: Captioner, images: Tensor, longest: int) -> list[Caption]:
 
 
 def bleu(written: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> float:
-    """Corpus BLEU of sacrebleu, 0 to 100, of one caption for each image against its references."""
+    """Compute the corpus BLEU of captions with sacrebleu.
+
+    Parameters
+    ----------
+    written
+        One caption per image.
+    references
+        The reference captions of each image; their number may differ between images.
+
+    Returns
+    -------
+    float
+        BLEU, from 0 to 100.
+
+    Raises
+    ------
+    InputError
+        If sacrebleu is not installed.
+    """
     try:
         from sacrebleu import corpus_bleu
     except ImportError as error:
         raise InputError("BLEU needs a package: run `pip install sacrebleu`.") from error
     most = max(len(captions) for captions in references)
-    columns: list[list[Any]] = [  # None: no reference, which sacrebleu's annotation forgets
+    columns: list[list[Any]] = [  # None: no reference; sacrebleu accepts it, but its annotation does not
         [" ".join(captions[k]) if k < len(captions) else None for captions in references] for k in range(most)
     ]
     return corpus_bleu([" ".join(caption) for caption in written], columns, tokenize="none").score
 
 
 def quality(written: Sequence[Caption], data: CaptionData) -> pd.DataFrame:
-    """How good the captions written for the test images are, beside two controls that have not seen the image.
+    """Rate the captions written for the test images, beside two controls that do not see the image.
 
-    captions (whose), BLEU, "right subjects, %": those whose subject is that of one of the image's captions.
+    Parameters
+    ----------
+    written
+        One caption per test image.
+    data
+        The captioned images.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row each for the model and the controls. Columns: "captions" (whose they are), "BLEU" and "right
+        subjects, %" (the share of captions whose subject is that of one of the image's captions).
     """
     references = data.test.captions
     (frequent, _), *_ = Counter(captions[0] for captions in data.train.captions).most_common(1)
@@ -250,10 +396,28 @@ def quality(written: Sequence[Caption], data: CaptionData) -> pd.DataFrame:
 def word_cams(
     model: Captioner, image: Tensor, caption: Caption, size: int, reading: Reading
 ) -> tuple[Tensor, Tensor]:
-    """Conditions (T, channels, size, size) and the last layer's Grad-CAMs (T, size, size) of an image's T words.
+    """Compute the conditions and the last layer's Grad-CAMs for each word of a caption (section 4.3.7).
 
-    What is explained is the logit of each word, given the words before it. Image (3, H, W) in [0, 1]. The last layer
-    is the last convolution, or the features that a branched encoder makes.
+    The explained output is the logit of each word, given the words before it. The last layer is the last
+    convolution, or the features of a branched encoder.
+
+    Parameters
+    ----------
+    model
+        The captioner.
+    image
+        Image (3, H, W) in [0, 1].
+    caption
+        The T words to explain.
+    size
+        Side of the maps in pixels.
+    reading
+        How the Grad-CAMs of all layers become conditions.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Conditions (T, channels, size, size) and the last layer's Grad-CAMs (T, size, size).
     """
     conditions, last = [], []
     for t, index in enumerate(model.encode(caption)):
@@ -268,7 +432,7 @@ def word_cams(
 
 
 class _NextWord(nn.Module):
-    """A captioner as a classifier: images (B, 3, H, W) to the logits (B, V) of the word after a beginning."""
+    """A captioner as a classifier: images (B, 3, H, W) to logits (B, V) of the word after given words."""
 
     def __init__(self, model: Captioner, beginning: Caption):
         super().__init__()
@@ -281,7 +445,7 @@ class _NextWord(nn.Module):
 
 
 def _loss(model: Captioner, images: Tensor, captions: Sequence[Caption]) -> Tensor:
-    """Mean cross entropy of the words and the end of each caption; padding does not count."""
+    """Compute the mean cross entropy of the words and the end of each caption, without the padding."""
     lines = [torch.tensor([START, *model.encode(caption), END]) for caption in captions]
     words = nn.utils.rnn.pad_sequence(lines, batch_first=True, padding_value=PAD).to(images.device)
     logits = model(images, words[:, :-1])

@@ -1,4 +1,4 @@
-"""Captioned images: drawn scenes, or from a folder, or MS-COCO, and the roles of their words (paper, section 4.3.7)."""
+"""Captioned images (rendered scenes, a folder or MS-COCO) and the roles of their words (section 4.3.7)."""
 
 import contextlib
 import io
@@ -26,9 +26,17 @@ ROLES = ("subject", "verb", "second noun", "other")
 
 @dataclass(frozen=True)
 class CaptionSplit:
-    """Images uint8 (n, 3, size, size) and the captions of each, as words.
+    """Images with their captions.
 
-    masks: bool (n, size, size), True on the caption's subject; None where its place is not known, as in photographs.
+    Attributes
+    ----------
+    images
+        uint8 (n, 3, size, size).
+    captions
+        For each image its captions, each a tuple of words.
+    masks
+        bool (n, size, size), True on the caption's subject; None where its place is not known, as in
+        photographs.
     """
 
     images: Tensor
@@ -39,13 +47,25 @@ class CaptionSplit:
         return len(self.images)
 
     def batch(self, index: Any = slice(None)) -> Tensor:
-        """Images as float32 (n, 3, size, size) in [0, 1]."""
+        """Return the images that a tensor's index selects, as float32 (n, 3, size, size) in [0, 1]."""
         return self.images[index].float() / 255
 
 
 @dataclass(frozen=True)
 class CaptionData:
-    """Captioned images; `label` says what they are and from where."""
+    """A loaded set of captioned images.
+
+    Attributes
+    ----------
+    source
+        "embedded", "folder" or "torchvision".
+    label
+        What the images are and where they come from.
+    train
+        Training images.
+    test
+        Test images.
+    """
 
     source: str
     label: str
@@ -62,12 +82,46 @@ def load_captions(
     root: str | Path | None = None,
     folder: str | None = None,
 ) -> CaptionData:
-    """Load captioned images of size x size; `train` and `test` are numbers of images, None for all.
+    """Load captioned images as squares.
 
-    "embedded" draws scenes of two objects (1500 and 200 unless told). "folder" reads
-    ROOT/FOLDER/{train,test}/images and captions.json = {file: [captions]}, or ROOT/FOLDER/images and captions.json,
-    of which a tenth is for testing. "torchvision" reads CocoCaptions from ROOT/FOLDER/{train2017,val2017} and
-    ROOT/FOLDER/annotations. ROOT is `root` or SFTGAN_DATA, FOLDER is "coco" unless told.
+    The source "embedded" renders scenes of two objects. The source "folder" reads the folder ``images`` and
+    the file ``captions.json``, which holds ``{file: [captions]}``, from each of ``ROOT/FOLDER/{train,test}``.
+    If both lie in ``ROOT/FOLDER`` itself, a tenth of the images is for testing. The source "torchvision"
+    reads MS-COCO from ``ROOT/FOLDER/{train2017,val2017}`` and ``ROOT/FOLDER/annotations``. ROOT is ``root``
+    and FOLDER is ``folder``.
+
+    Parameters
+    ----------
+    source
+        "embedded", "folder" or "torchvision".
+    size
+        Side of the images in pixels.
+    train
+        Number of training images; None for all, or for 1500 rendered ones.
+    test
+        Number of test images; None for all, or for 200 rendered ones.
+    seed
+        Seed of everything random.
+    root
+        The data folder; None for the environment variable ``SFTGAN_DATA``.
+    folder
+        Folder of the images inside ``root``; None for "coco".
+
+    Returns
+    -------
+    CaptionData
+        The training and test images. The same arguments give the same images.
+
+    Raises
+    ------
+    InputError
+        If the source is unknown, files are missing or malformed, or there are fewer images than asked for.
+
+    Examples
+    --------
+    >>> data = load_captions(size=16, train=2, test=1)
+    >>> len(data.train), data.test.masks.shape
+    (2, torch.Size([1, 16, 16]))
     """
     check_name(source, _SOURCES, "source of captions")
     if source == "embedded":
@@ -88,17 +142,54 @@ def load_captions(
 
 
 def words_of(caption: str) -> Caption:
-    """Lower-case words, without punctuation."""
+    """Split a caption into lower-case words without punctuation.
+
+    Parameters
+    ----------
+    caption
+        The caption as text.
+
+    Returns
+    -------
+    Caption
+        Its words.
+
+    Examples
+    --------
+    >>> words_of("A dog, running.")
+    ('a', 'dog', 'running')
+    """
     return tuple(re.findall(r"[a-z0-9']+", caption.lower()))
 
 
 def roles(words: Caption, source: str) -> list[str]:
-    """For each word one of `ROLES`; the second noun is the first one behind the verb.
+    """Assign one of ``ROLES`` to each word of a caption.
 
-    Exact for drawn scenes. For real captions a heuristic, as a tagger would have to be downloaded: a verb is a word
-    in -ing (the form in which such captions put nearly all verbs), but for some nouns and for adjectives right behind
-    an article; a noun is the last word before a verb, a preposition or the end, unless it is an article; the subject
-    is the one before the first verb or preposition.
+    The roles are exact for rendered scenes. For real captions they follow a heuristic, because a tagger would
+    have to be downloaded:
+
+    - A verb is a word in -ing, the form of nearly all verbs in such captions. Exceptions are some nouns, a
+      word right after an article and the first word.
+    - A noun is the last word before a verb, a preposition or the end, unless it is an article.
+    - The subject is the noun before the first verb or preposition.
+    - The second noun is the first noun after the first verb.
+
+    Parameters
+    ----------
+    words
+        Words of the caption.
+    source
+        Source of the caption; "embedded" for rendered scenes.
+
+    Returns
+    -------
+    list[str]
+        One role per word.
+
+    Examples
+    --------
+    >>> roles(words_of("a dog chasing a ball"), "folder")
+    ['other', 'subject', 'verb', 'other', 'second noun']
     """
     if source == "embedded":
         nouns = [i for i, word in enumerate(words) if word in scenes.NOUNS]
@@ -123,7 +214,7 @@ _NOUNS_IN_ING = {
     "building", "ceiling", "clothing", "evening", "king", "morning", "railing", "ring", "something", "spring",
     "string", "swing", "thing", "wing",
 }  # fmt: skip
-_STOPS = {  # words that end what a noun stands at the end of
+_STOPS = {  # words right after a noun
     "in", "on", "at", "with", "of", "near", "by", "to", "and", "is", "are", "was", "were", "that", "who",
 }  # fmt: skip
 _ARTICLES = {"a", "an", "the", "some", "one", "two", "three"}
@@ -149,7 +240,7 @@ def _folders(path: Path, seed: int) -> list[_Listing]:
 
 
 def _folder(path: Path) -> _Listing:
-    """The images below PATH/images that PATH/captions.json names, with their captions."""
+    """Return the images in PATH/images that PATH/captions.json names, with their captions."""
     file = path / "captions.json"
     try:
         captions = json.loads(file.read_text())
@@ -186,7 +277,7 @@ def _coco(path: Path) -> list[_Listing]:
                 f"{str(path)!r} must hold {part} and annotations/captions_{part}.json of MS-COCO."
             )
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it says that it reads
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
                 coco = CocoCaptions(path / part, annotations).coco
         except ImportError as error:
             raise InputError("COCO captions need a package: run `pip install pycocotools`.") from error
@@ -198,7 +289,7 @@ def _coco(path: Path) -> list[_Listing]:
 
 
 def _read(part: str, listing: _Listing, n: int | None, size: int, seed: int) -> CaptionSplit:
-    """The first `n` of a listing in the order that the seed decides."""
+    """Read ``n`` images of a listing, sampled at random; all in random order if ``n`` is None."""
     if n is not None and not 1 <= n <= len(listing):
         raise InputError(
             f"{part}={n}, but there are {len(listing)} captioned {part} images: ask for 1 to {len(listing)}."

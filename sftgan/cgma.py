@@ -1,23 +1,45 @@
 """Cumulative Grad-CAM averages, CGMA (paper, section 3.1.1, Eq. 1-4)."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sftgan.errors import InputError, check_name
 
 
 def positions(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int]:
-    """1-based positions of the layers up to which the Grad-CAMs are averaged (Eq. 1-2).
+    """Compute the positions of the layers up to which the Grad-CAMs are averaged (Eq. 1-2).
 
-    With skip = 100 / (eta - 1) and K = 0 .. eta - 1, the equation read literally is
+    With skip = 100 / (eta - 1) and K = 0 .. eta - 1, Eq. 2 is::
 
-        Positions[K] = ceil(ceil(skip * K) * N / 100)      rounding="double", as the released code has it,
-        Positions[K] = ceil(skip * K * N / 100)            rounding="single".
+        Positions[K] = ceil(ceil(skip * K) * N / 100)      rounding="double", as in the released code
+        Positions[K] = ceil(skip * K * N / 100)            rounding="single"
 
-    Positions[0] would be 0 and Eq. 4 would divide by it, while the text asks for the first and the last layer
-    to be included, so positions are clipped to 1 .. N. Everything is computed in integers: in floating point
-    some N (28, 29, 55, ...) give N + 1. eta = 1 gives [N]. Raises InputError for more positions than layers.
+    Positions[0] would be 0, and Eq. 4 would divide by it, while the text asks for the first and the last layer to
+    be included. So positions are clipped to 1 .. N. The computation is in integers: in floating point, some N
+    (28, 29, 55, ...) give N + 1.
 
+    Parameters
+    ----------
+    n_layers
+        Number N of layers.
+    eta
+        Number of positions, at most N.
+    rounding
+        "double" or "single", see above.
+
+    Returns
+    -------
+    list[int]
+        The eta positions, counted from 1, in ascending order; for eta = 1 it is [N].
+
+    Raises
+    ------
+    InputError
+        If ``n_layers`` or ``eta`` is less than 1, ``eta`` is greater than ``n_layers``, or ``rounding`` is unknown.
+
+    Examples
+    --------
     >>> positions(13)
     [1, 2, 4, 6, 8, 10, 12, 13]
     """
@@ -35,10 +57,37 @@ def positions(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int
     return [min(max(p, 1), n_layers) for p in raw]
 
 
-def cgma(maps: Tensor, eta: int = 8, rounding: str = "double") -> Tensor:
-    """Cumulative averages of layer-wise Grad-CAMs (Eq. 3-4): (B, N, h, w) in [0, 1] to (B, eta, h, w) in [0, 1].
+def cgma(
+    maps: Float[Tensor, "b n h w"], eta: int = 8, rounding: str = "double"
+) -> Float[Tensor, "b eta h w"]:
+    """Compute the cumulative averages of layer-wise Grad-CAMs (Eq. 3-4).
 
     CGMA[K] is the mean of the maps of layers 1 .. Positions[K]. Dead maps (all zeros) count as zeros.
+
+    Parameters
+    ----------
+    maps
+        Grad-CAMs (B, N, h, w) in [0, 1] of all N layers, in order of execution.
+    eta
+        Number of averages, at most N.
+    rounding
+        How positions are rounded, see ``positions``.
+
+    Returns
+    -------
+    Tensor
+        Averages (B, eta, h, w) in [0, 1].
+
+    Raises
+    ------
+    InputError
+        If ``maps`` is not a floating-point tensor of four dimensions, or there are no such positions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cgma(torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1), eta=3).flatten()
+    tensor([1.0000, 0.5000, 0.5000])
     """
     if maps.ndim != 4 or not maps.is_floating_point():
         raise InputError(

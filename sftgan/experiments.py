@@ -1,4 +1,4 @@
-"""The paper's measurements as tidy frames: one row per pair, method and image."""
+"""The paper's measurements as tidy frames, with one row for each pair, method and image."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,18 +30,46 @@ from sftgan.training import Examples, generate
 METHODS = ("LSFT", "GSFT", "Grad-CAM", *CONTROLS)
 TRUTHS = ("object", "Grad-CAM")
 TELLING = {"shortcut": "ppmi", "honest": "ppmi_control"}
-"""The two CNNs of 4.3.6, and the scenes that each is fitted to: with a patch that tells the class, or one at random."""
+"""The two CNNs of section 4.3.6 and the scenes that each is trained on.
+
+The patch in the scenes of the first tells the class; in those of the second it is random.
+"""
 Case = tuple[str, str, str]
 """A data set, a CNN, and the strategy whose GANs explain it."""
 
 
 def selected(study: Study) -> list[Case]:
-    """The selected pairs, each explained by the GANs of its own strategy."""
+    """List the selected pairs, each with its own strategy.
+
+    Parameters
+    ----------
+    study
+        Run with a selection of data sets and CNNs.
+
+    Returns
+    -------
+    list[Case]
+        One case for each pair.
+    """
     return [(dataset, arch, study.strategy(dataset)) for dataset, arch in study.pairs()]
 
 
 def accuracies(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """One row per CNN: its size, N convolutions, and test accuracy with a 95 % Wilson interval."""
+    """Measure the size and the test accuracy of CNNs.
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs are measured.
+    pairs
+        Data set and CNN of each pair.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each CNN. ``N`` is its number of convolutions; ``low`` and ``high`` are the 95 % Wilson
+        interval of its ``accuracy``.
+    """
     rows = []
     for (dataset, arch), fitted in study.classifiers(pairs).items():
         image = study.image_data(dataset, arch).test.batch(slice(0, 1))
@@ -63,9 +91,20 @@ def accuracies(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
 
 
 def correlations_with_last(study: Study, dataset: str) -> pd.DataFrame:
-    """How much of the last layer's Grad-CAM is in earlier maps, for every CNN of the strategies (3.1).
+    """Measure how much of the last layer's Grad-CAM is contained in earlier maps (section 3.1).
 
-    One row per CNN, position, image and kind ("single layer" or "average"): Pearson correlation over pixels.
+    Parameters
+    ----------
+    study
+        Run whose CNNs are measured.
+    dataset
+        Data set; all CNNs of the strategies on it are measured.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each CNN, position ``K``, image and ``kind`` ("single layer" or "average"). ``r`` is the
+        Pearson correlation over pixels.
     """
     p, frames = study.profile, []
     for (_, arch), fitted in study.classifiers(study.all_pairs([dataset])).items():
@@ -81,9 +120,21 @@ def correlations_with_last(study: Study, dataset: str) -> pd.DataFrame:
 
 
 def over_seeds(study: Study, measure: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
-    """`measure` of each of the study's `replicates`, under one another: the column seed tells them apart.
+    """Repeat a measurement over the study's replicates.
 
-    What the replicates need is trained first, by as many processes as may run.
+    The GANs that the replicates need are trained first, in as many processes as may run.
+
+    Parameters
+    ----------
+    study
+        Run with its replicates.
+    measure
+        Measurement of one replicate.
+
+    Returns
+    -------
+    pd.DataFrame
+        The frames of all replicates; the column ``seed`` tells them apart.
     """
     replicates = study.replicates()
     for replicate in replicates:
@@ -93,9 +144,30 @@ def over_seeds(study: Study, measure: Callable[[Study], pd.DataFrame]) -> pd.Dat
 
 
 def scores(study: Study, cases: Sequence[Case], threshold: float = 127) -> pd.DataFrame:
-    """Tables 1 and 2: per method, ground truth and image tp, tn, fp, fn in pixels, and Dice (4.2.1, 4.2.2).
+    """Measure the overlap of maps with ground truths for Tables 1 and 2 (sections 4.2.1 and 4.2.2).
 
-    Where the object is not known, as on photographs, the binarised Grad-CAM is the only ground truth.
+    The ground truths are the object and the binarised Grad-CAM. Where the object is unknown, as on
+    photographs, Grad-CAM is the only one.
+
+    Parameters
+    ----------
+    study
+        Run whose maps are measured.
+    cases
+        Data set, CNN and strategy of each case.
+    threshold
+        Grey level from 0 to 255 above which a pixel is foreground.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method, ``truth`` and image: ``tp``, ``tn``, ``fp``, ``fn`` in pixels, and
+        ``dice``.
+
+    Raises
+    ------
+    InputError
+        If ``threshold`` is not a grey level from 0 to 255.
     """
     frames = []
     for case in cases:
@@ -113,18 +185,51 @@ def scores(study: Study, cases: Sequence[Case], threshold: float = 127) -> pd.Da
 
 
 def nearest_truth(scores: pd.DataFrame) -> pd.DataFrame:
-    """Of `scores` the rows whose ground truth is the object, or Grad-CAM for data sets whose objects are not known."""
+    """Select one ground truth for each data set: the object where it is known, and Grad-CAM elsewhere.
+
+    Parameters
+    ----------
+    scores
+        Frame of ``scores``.
+
+    Returns
+    -------
+    pd.DataFrame
+        The selected rows.
+    """
     known = scores.loc[scores["truth"] == "object", "dataset"].unique()
     return scores[(scores["truth"] == "object") | ~scores["dataset"].isin(known)]
 
 
 def noise(study: Study, cases: Sequence[Case], densities: Sequence[float], n_images: int) -> pd.DataFrame:
-    """Figs. 12 and 13: maps of the first `n_images` images of each case under salt-and-pepper noise (4.4).
+    """Measure maps under salt-and-pepper noise for Figs. 12 and 13 (section 4.4).
 
-    Per density, method and image: background (Eq. 9), foreground share, whether the CNN is right, what chance would
-    get right, and the ground truth: the "object", or on photographs the binarised "Grad-CAM" of the clean image.
-    Where that is empty the measures are NaN. Of the controls luminance is the noisy image's, and the mean map, which
-    knows no image, never changes.
+    Of the controls, luminance is that of the noisy image; the mean map is the same for every image and
+    density.
+
+    Parameters
+    ----------
+    study
+        Run whose maps are measured.
+    cases
+        Data set, CNN and strategy of each case.
+    densities
+        Noise densities.
+    n_images
+        Number of images of each case; the first ones are used.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, density, method and image: ``background`` (Eq. 9), ``foreground share``,
+        ``right`` (whether the CNN is right), ``chance`` (the accuracy of guessing) and ``truth``. The truth
+        is the "object", or on photographs the binarised "Grad-CAM" of the clean image. The measures are NaN
+        where it is empty.
+
+    Raises
+    ------
+    InputError
+        If a density is not valid, or ``n_images`` is not a whole number of at least 1.
     """
     check_densities(densities)
     check_counts(n_images=n_images)
@@ -133,31 +238,78 @@ def noise(study: Study, cases: Sequence[Case], densities: Sequence[float], n_ima
 
 
 def relevance(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
-    """Eq. 10, Figs. 14 and 15: how far the map moves when one CGMA is replaced (section 5).
+    """Measure how far the map moves when one CGMA is replaced (Eq. 10, Figs. 14 and 15, section 5).
 
-    Per method (LSFT, GSFT), CGMA c from 0 on, replacement and image: relevance, a sum over pixels of the scalar map,
-    and what the map loses: of its mean ("intensity lost") and of its foreground share, with the truth of `noise`.
-    replacement: see `metrics.replaced`; the mean is that of the pair's training examples.
+    Parameters
+    ----------
+    study
+        Run whose GANs are measured.
+    cases
+        Data set, CNN and strategy of each case.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method ("LSFT", "GSFT"), ``replacement``, CGMA ``c`` (from 0) and image.
+        ``relevance`` is a sum over the pixels of the scalar map. ``intensity lost`` is the loss of the map's
+        mean, and ``foreground share lost`` that of its foreground share, with the truth of ``noise``.
+        Replacements are those of ``metrics.replaced``; "mean" is the mean of the pair's training examples.
     """
     return pooled(study, RELEVANCE, cases, {})
 
 
 def telling(study: Study, arch: str = "inception_v3") -> dict[str, Explained]:
-    """The test scenes with a telling patch, explained for each CNN of `TELLING` (4.3.6)."""
+    """Explain the test scenes with a telling patch for both CNNs of ``TELLING`` (section 4.3.6).
+
+    Parameters
+    ----------
+    study
+        Run whose "ppmi" has the source "embedded".
+    arch
+        Architecture of the CNNs.
+
+    Returns
+    -------
+    dict[str, Explained]
+        The explained scenes of each CNN.
+
+    Raises
+    ------
+    InputError
+        If the scenes are photographs, whose patch is unknown.
+    """
     found = {cnn: study.explained("ppmi", arch, "test", cnn_of) for cnn, cnn_of in TELLING.items()}
     if found["shortcut"].shortcuts is None:
         raise InputError(
-            "where a shortcut lies is known of drawn scenes only: give ppmi the source embedded."
+            "the place of a shortcut is known in rendered scenes only: give ppmi the source embedded."
         )
     return found
 
 
 def shortcuts(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
-    """Fig. 10: how much of each map lies on the ground that gives the class away, and on the object (4.3.6).
+    """Measure how much of each map lies on the telling patch and on the object (Fig. 10, section 4.3.6).
 
-    Per CNN of `TELLING`, region ("patch", "object"), method and image of the scenes with a telling patch: the share
-    of the map's mass in the region, NaN for an empty map; the part of the picture that it covers, area; and beyond,
-    the one minus the other. To the methods come Saliency and SmoothGrad, which are fine enough to show a patch.
+    Besides ``METHODS``, Saliency and SmoothGrad are measured; their maps are fine enough to show a patch.
+
+    Parameters
+    ----------
+    study
+        Run whose "ppmi" has the source "embedded".
+    arch
+        Architecture of the CNNs.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``cnn`` of ``TELLING``, ``region`` ("patch" or "object"), method and image of the
+        scenes with a telling patch. ``share`` is the share of the map's mass in the region, NaN for an empty
+        map; ``area`` is the part of the picture that the region covers; ``beyond`` is ``share`` minus
+        ``area``.
+
+    Raises
+    ------
+    InputError
+        If the scenes are photographs, whose patch is unknown.
     """
     frames = []
     for cnn, explained in telling(study, arch).items():
@@ -165,7 +317,7 @@ def shortcuts(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
         every = range(len(explained.labels))
         maps |= study.compared("ppmi", arch, every, ["Saliency", "SmoothGrad"], TELLING[cnn])
         for region, mask in {"patch": explained.shortcuts, "object": explained.masks}.items():
-            assert mask is not None  # `telling` has looked
+            assert mask is not None  # checked by ``telling``
             area = mask.double().mean((1, 2)).numpy()
             for method, drawn in maps.items():
                 share = metrics.mass_share(drawn, mask).numpy()
@@ -176,7 +328,20 @@ def shortcuts(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
 
 
 def crossed_accuracies(study: Study, arch: str = "inception_v3") -> pd.DataFrame:
-    """Test accuracy of both CNNs of `TELLING` on either set of scenes, with a 95 % Wilson interval (4.3.6)."""
+    """Measure the test accuracy of both CNNs of ``TELLING`` on both sets of scenes (section 4.3.6).
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs are measured.
+    arch
+        Architecture of the CNNs.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each CNN and set of scenes, with a 95 % Wilson interval.
+    """
     rows = []
     for cnn, cnn_of in TELLING.items():
         (fitted,) = study.classifiers([(cnn_of, arch)]).values()
@@ -190,18 +355,29 @@ def crossed_accuracies(study: Study, arch: str = "inception_v3") -> pd.DataFrame
 
 
 def analogy(study: Study, case: Case) -> pd.DataFrame:
-    """Fig. 6 as numbers: what each method's map has in common with Vanilla Saliency, per image (4.3.2).
+    """Compare each method's maps with Vanilla Saliency, as Fig. 6 does by eye (section 4.3.2).
 
-    additional: Saliency where the map marks and Grad-CAM does not, minus where neither does (see
-    `metrics.additional_regions`). And for the whole map Spearman correlation over pixels, and structural similarity
-    (Wang 2004) with a window of 7 pixels.
+    Parameters
+    ----------
+    study
+        Run whose maps are compared.
+    case
+        Data set, CNN and strategy.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each method but "all ones", and image. ``additional`` is the mean of Saliency where the
+        map marks and Grad-CAM does not, minus that where neither does (see ``metrics.additional_regions``).
+        The other two compare whole maps: ``rank correlation`` is Spearman's over pixels, and ``SSIM`` is
+        structural similarity (Wang 2004) with a window of 7 pixels.
     """
     maps, frames = study.maps(*case), []
     labels = study.explained(*case[:2], "test").labels
     saliency = study.compared(*case[:2], range(len(labels)), ["Saliency"])["Saliency"]
     for method, drawn in maps.items():
         if method == "all ones":
-            continue  # flat: it has no correlation with anything
+            continue  # a flat map has no correlation
         similarity = [
             structural_similarity(a, b, data_range=1.0, win_size=7)
             for a, b in zip(drawn.numpy(), saliency.numpy(), strict=True)
@@ -216,7 +392,20 @@ def analogy(study: Study, case: Case) -> pd.DataFrame:
 
 
 def intensities(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
-    """How intense each method's map is on the object, its mean there, per image (4.3.4), where objects are known."""
+    """Measure the mean of each method's map on the object (section 4.3.4).
+
+    Parameters
+    ----------
+    study
+        Run whose maps are measured.
+    cases
+        Data set, CNN and strategy of each case; cases whose objects are unknown are left out.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method and image, with ``intensity``.
+    """
     frames = []
     for case in cases:
         explained = study.explained(*case[:2], "test")
@@ -228,9 +417,20 @@ def intensities(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
 
 
 def by_strategy(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Fig. 9: `scores` of the LSFT trained on either strategy, for the same unseen pairs (4.3.5).
+    """Compare the LSFT of both strategies on the same unseen pairs (Fig. 9, section 4.3.5).
 
-    method: "trained on similar", "trained on dissimilar". marked: the share of the picture that the map marks.
+    Parameters
+    ----------
+    study
+        Run whose GANs are compared.
+    pairs
+        Data set and CNN of each unseen pair.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of ``scores``. ``method`` is "trained on similar" or "trained on dissimilar", and ``marked`` is
+        the share of the picture that the map marks.
     """
     found = scores(study, [(*pair, strategy) for pair in pairs for strategy in STRATEGIES])
     found = found[found["method"] == "LSFT"]
@@ -239,11 +439,32 @@ def by_strategy(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
 
 
 def questions(study: Study, methods: Sequence[str], n: int, task: str = "classification") -> list[Question]:
-    """Survey questions (section 6): n images drawn by the seed, with two methods' maps and what the CNN says of them.
+    """Make survey questions from random images, each with the maps of several methods (section 6).
 
-    task: "classification", of the predicted class, right or wrong, evenly over the selected pairs (those that have one
-    more are drawn too), or "captioning", of the subject of the written caption. Raises InputError where a name is
-    unknown or the run has fewer images.
+    The seed picks the images. For classification, they are spread evenly over the selected pairs, and the
+    seed also picks the pairs that get one more. The maps explain the predicted class, right or wrong. For
+    captioning, they explain the subject of the written caption.
+
+    Parameters
+    ----------
+    study
+        Run whose maps are shown.
+    methods
+        Methods to compare.
+    n
+        Number of questions.
+    task
+        "classification" or "captioning".
+
+    Returns
+    -------
+    list[Question]
+        The n questions.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, ``n`` is not a whole number of at least 1, or the run has fewer images.
     """
     check_name(task, ("classification", "captioning"), "task")
     check_counts(questions=n)
@@ -251,7 +472,7 @@ def questions(study: Study, methods: Sequence[str], n: int, task: str = "classif
         _caption_questions(study, methods, n) if task == "captioning" else _class_questions(study, methods, n)
     )
     if len(found) < n:
-        raise InputError(f"this run has images for {len(found)} questions only, {n} were asked for.")
+        raise InputError(f"this run has images for {len(found)} of {n} questions: ask for fewer.")
     return found
 
 
@@ -289,9 +510,31 @@ def _caption_questions(study: Study, methods: Sequence[str], n: int) -> list[Que
 
 
 def by_rule(frame: pd.DataFrame, value: str, seed: int) -> dict[str, int]:
-    """Which images of one pair to show: one drawn by the seed, and the best, median and worst by `value`.
+    """Choose images of one pair by four rules: one at random, and the best, median and worst by a measure.
 
-    Rule -> image. The draw differs from pair to pair.
+    The seed and the pair determine the random choice.
+
+    Parameters
+    ----------
+    frame
+        One row for each image of the pair, with ``dataset``, ``arch`` and ``image``.
+    value
+        Column with the measure; larger is better.
+    seed
+        Seed of the random choice.
+
+    Returns
+    -------
+    dict[str, int]
+        Image by rule: "drawn" (at random), "best", "median" and "worst".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"dataset": "mnist", "arch": "vgg16", "image": range(3), "dice": [.5, .9, .1]})
+    >>> chosen = by_rule(frame, "dice", seed=0)
+    >>> chosen["best"], chosen["median"], chosen["worst"]
+    (1, 0, 2)
     """
     ranked = frame.sort_values(value, kind="stable")["image"].to_list()
     pair = "{dataset} {arch}".format(**frame.iloc[0])
@@ -300,14 +543,31 @@ def by_rule(frame: pd.DataFrame, value: str, seed: int) -> dict[str, int]:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise InputError unless every number is a whole one of at least 1."""
+    """Check that all counts are whole numbers of at least 1.
+
+    Parameters
+    ----------
+    **counts
+        Numbers to check, by the name that the message shows.
+
+    Raises
+    ------
+    InputError
+        If a number is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> check_counts(n_images=0)
+    Traceback (most recent call last):
+    sftgan.errors.InputError: n_images is 0: give a whole number of at least 1.
+    """
     for name, n in counts.items():
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InputError(f"{name} is {n!r}: give a whole number of at least 1.")
 
 
 def _named(study: Study, case: Case, frame: pd.DataFrame, method: str, labels: Tensor) -> pd.DataFrame:
-    """`frame`, one row per image, with the columns that say what it is about."""
+    """Add columns to a frame with one row for each image that say what it is about."""
     dataset, arch, strategy = case
     source = next(row["source"] for row in study.data_sources() if row["dataset"] == dataset)
     return frame.assign(
@@ -317,9 +577,23 @@ def _named(study: Study, case: Case, frame: pd.DataFrame, method: str, labels: T
 
 
 def pooled(study: Study, stage: Stage, cases: Sequence[Case], own: Config) -> pd.DataFrame:
-    """The frames that a stage gives for each case, under one another; `own` are its parameters beside the case.
+    """Compute a stage for each case and concatenate its frames.
 
-    Each row says which data set, CNN and strategy, and which profile and seed, it is of.
+    Parameters
+    ----------
+    study
+        Run that the cases belong to.
+    stage
+        Stage that returns one frame for each case.
+    cases
+        Data set, CNN and strategy of each case.
+    own
+        Parameters of the stage besides the case.
+
+    Returns
+    -------
+    pd.DataFrame
+        The rows of all cases, with data set, CNN, strategy, profile and seed.
     """
     configs = [{"title": f"{c[1]} on {c[0]}", "case": study.case(*c), **own} for c in cases]
     frames = stage.all(configs, study.runtime)

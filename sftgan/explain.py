@@ -1,8 +1,10 @@
 """From a CNN and images to interpretation maps."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,31 +19,88 @@ from sftgan.targets import Targets, split
 
 def conditions(
     model: nn.Module,
-    images: Tensor,
+    images: Float[Tensor, "b c h w"],
     eta: int = 8,
     targets: Targets = None,
     tap: str = "post",
     size: Size = None,
     rounding: str = "double",
-) -> Tensor:
-    """CGMAs (Eq. 1-4) of a CNN: (B, eta, H, W) in [0, 1] for images (B, 3, H, W) in [0, 1].
+) -> Float[Tensor, "b eta h2 w2"]:
+    """Compute the CGMAs of a CNN (Eq. 1-4).
 
-    Equal to `cgma(layer_cams(model, images, targets, tap, size).maps, eta, rounding)`, but averaged while the maps are
-    as small as their layers, so that all N of them are never held at full size. Arguments and errors as those of
-    `layer_cams` and `cgma`.
+    The result equals ``cgma(layer_cams(model, images, targets, tap, size).maps, eta, rounding)``, but the maps
+    are averaged at the resolution of their layers, so they are never all held at full size.
+
+    Parameters
+    ----------
+    model
+        Classifier, as for ``layer_cams``.
+    images
+        Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
+    eta
+        Number of CGMAs.
+    targets
+        What is explained, see ``sftgan.targets.Targets``; None for the predicted classes.
+    tap
+        ``"post"`` takes each layer's output behind its activation function, ``"pre"`` in front of it.
+    size
+        Side, or (height, width), of the CGMAs in pixels; None for the size of the images.
+    rounding
+        How positions are rounded, as for ``cgma``.
+
+    Returns
+    -------
+    Tensor
+        CGMAs (b, eta, h2, w2) in [0, 1].
+
+    Raises
+    ------
+    InputError
+        As ``layer_cams`` and ``cgma`` do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> conditions(model, torch.rand(1, 3, 16, 16), eta=2).shape
+    torch.Size([1, 2, 16, 16])
     """
     return Reading(eta, tap, rounding).read(coarse_cams(model, images, targets, tap, size))[0]
 
 
 class Explainer:
-    """Draws what a CNN looked at: Grad-CAMs of all convolutions, their CGMAs, and a trained generator (section 3).
+    """Explainer of CNNs: Grad-CAMs of all convolutions, their CGMAs and a trained generator (section 3).
 
-    generator: a trained `Generator`. reading: how its conditions were made when it was trained, the paper's way by
-    default. size: the shorter side, in pixels, at which it draws: that of the images it was trained with; None: the
-    images' own. batch: images explained at once; more need more memory, not less time.
+    Parameters
+    ----------
+    generator
+        A trained ``Generator``.
+    reading
+        How its conditions were made in training; None for the paper's way.
+    size
+        Shorter side in pixels of the images that the generator is given, best that of its training images; None
+        for the size of the user's images.
+    batch
+        Number of images explained at once; more need more memory and save no time.
 
-    >>> explainer = Explainer.from_pretrained("lsft-similar")                         # doctest: +SKIP
-    >>> maps = explainer(model, images)   # (B, H, W) in [0, 1], H x W of the images  # doctest: +SKIP
+    Raises
+    ------
+    InputError
+        If the reading does not give as many conditions as the generator takes, or ``size`` or ``batch`` is less
+        than 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> from sftgan.networks import Generator
+    >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
+    >>> explainer(model, torch.rand(1, 3, 16, 16)).shape
+    torch.Size([1, 16, 16])
     """
 
     def __init__(
@@ -54,33 +113,120 @@ class Explainer:
         if self.reading.channels != generator.eta:
             raise InputError(
                 f"the reading gives {self.reading.channels} conditions, but the generator takes {generator.eta}: "
-                "give the reading that it was trained with."
+                "give the reading it was trained with."
             )
         if batch < 1 or (size is not None and size < 1):
             raise InputError(f"size and batch must be at least 1, got size={size} and batch={batch}.")
 
     @classmethod
     def from_pretrained(cls, name: str) -> "Explainer":
-        """One of the generators that come with the package, by a name of `sftgan.weights.PRETRAINED`.
+        """Load one of the generators that come with the package.
 
-        Beside each file of `sftgan/pretrained` lies its model card: what it was trained on, its results, its limits.
+        Each has a model card in ``sftgan/pretrained``, with its training data, its results and its limits.
+
+        Parameters
+        ----------
+        name
+            One of ``sftgan.weights.PRETRAINED``.
+
+        Returns
+        -------
+        Explainer
+            The explainer with that generator.
+
+        Raises
+        ------
+        InputError
+            If the name is unknown, or the file is missing or damaged.
+
+        Examples
+        --------
+        >>> Explainer.from_pretrained("lsft-similar").size
+        32
         """
         return cls.load(weights.pretrained(name))
 
     @classmethod
     def load(cls, path: str | Path) -> "Explainer":
-        """What `save` wrote. Raises InputError for a file that is none; nothing is ever unpickled."""
+        """Load what ``save`` wrote; nothing is ever unpickled.
+
+        Parameters
+        ----------
+        path
+            File to read.
+
+        Returns
+        -------
+        Explainer
+            The explainer with generator, reading and size of the file.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read or was not written by ``save``.
+
+        Examples
+        --------
+        >>> from sftgan.weights import pretrained
+        >>> Explainer.load(pretrained("gsft-similar")).generator.kind
+        'gsft'
+        """
         return cls(*weights.load(Path(path)))
 
     def save(self, path: str | Path, about: dict[str, str] | None = None) -> None:
-        """Write generator, reading and size as one .safetensors file, with notes `about` them."""
+        """Write generator, reading and size to one file.
+
+        Parameters
+        ----------
+        path
+            File to write; its name ends in ``.safetensors``.
+        about
+            Notes to keep in the file.
+
+        Raises
+        ------
+        InputError
+            If the path or the notes are unusable, or the file cannot be written.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from sftgan.networks import Generator
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "mine.safetensors"
+        ...     Explainer(Generator("gsft", eta=4, width=4), size=24).save(path)
+        ...     Explainer.load(path).size
+        24
+        """
         weights.save(Path(path), self.generator, self.reading, self.size, about or {})
 
-    def __call__(self, model: nn.Module, images: Tensor, targets: Targets = None) -> Tensor:
-        """Maps (B, H, W) in [0, 1] for images (B, 3, H, W) or (B, 1, H, W) in [0, 1], where the images are.
+    def __call__(
+        self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets = None
+    ) -> Float[Tensor, "b h w"]:
+        """Explain a CNN's outputs for images.
 
-        `targets` and errors as those of `layer_cams`; one callable is given the outputs of `batch` images at a time.
         The generator may be on another device than the CNN.
+
+        Parameters
+        ----------
+        model
+            Classifier, as for ``layer_cams``.
+        images
+            Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
+        targets
+            What is explained, see ``sftgan.targets.Targets``; None for what the reading says, by default the
+            predicted classes. A single callable is given the outputs of ``batch`` images at a time.
+
+        Returns
+        -------
+        Tensor
+            Maps (b, h, w) in [0, 1], on the device of the images.
+
+        Raises
+        ------
+        InputError
+            As ``layer_cams`` does.
         """
         check_images(model, images)
         maps = images.new_empty(len(images), *images.shape[-2:])
@@ -95,11 +241,43 @@ class Explainer:
         return maps
 
     def see(
-        self, model: nn.Module, images: Tensor, targets: Targets = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the generator is given and asked for: images (B, C, h, w), conditions, target (B, h, w), and logits.
+        self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets = None
+    ) -> tuple[
+        Float[Tensor, "b c h2 w2"], Float[Tensor, "b eta h2 w2"], Float[Tensor, "b h2 w2"], Any
+    ]:
+        """Compute the generator's input and its target, for all images at once.
 
-        At the size at which it draws, all images at once; arguments and errors as those of `layer_cams`.
+        Parameters
+        ----------
+        model
+            Classifier, as for ``layer_cams``.
+        images
+            Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
+        targets
+            What is explained, see ``sftgan.targets.Targets``; None for what the reading says, by default the
+            predicted classes.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor, Any]
+            Images (b, c, h2, w2), conditions (b, eta, h2, w2) and targets (b, h2, w2) in [0, 1], whose shorter
+            side is ``size``; and the logits (b, classes), or whatever else the model returned, detached.
+
+        Raises
+        ------
+        InputError
+            As ``layer_cams`` does.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torch import nn
+        >>> from sftgan.networks import Generator
+        >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+        >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> explainer = Explainer(Generator("lsft", eta=2, width=4), size=12)
+        >>> [tuple(part.shape) for part in explainer.see(model, torch.rand(1, 3, 16, 16))]
+        [(1, 3, 12, 12), (1, 2, 12, 12), (1, 12, 12), (1, 2)]
         """
         height, width = images.shape[-2:]
         scale = 1 if self.size is None else self.size / min(height, width)
@@ -108,7 +286,9 @@ class Explainer:
         cams = coarse_cams(model, images, targets, self.reading.tap, shape, self.reading.gradients)
         return pictures(images, shape), *self.reading.read(cams), cams.logits
 
-    def _draw(self, model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
+    def _draw(
+        self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets
+    ) -> Float[Tensor, "b h w"]:
         shown, given, _, _ = self.see(model, images, targets)
         like = next(self.generator.parameters())
         shown = shown.expand(-1, 3, -1, -1)

@@ -1,8 +1,9 @@
-"""What generators learn from: the examples that a CNN gives (paper, section 3.1)."""
+"""Training examples for generators, computed from a CNN and images (paper, section 3.1)."""
 
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sftgan.gradcam import block_cam, coarse_cams
@@ -12,41 +13,88 @@ from sftgan.training import Examples
 
 @dataclass(frozen=True)
 class Explained:
-    """The examples that one CNN gives: images, CGMAs and target maps, at the GANs' size.
+    """Images with all that one CNN says about them, at the size of the GANs.
 
-    labels, predictions: int64 (n,). masks: bool (n, H, W), the object, or None. shortcuts: the same of the part
-    of the ground that may tell the class. dead: float (N,), the share of images for which a layer's Grad-CAM has
-    no contrast. activation: (n, H, W) in [0, 1], the mean over the channels of what the explained layer puts out.
+    Attributes
+    ----------
+    examples
+        Images, conditions and target maps of all n images.
+    labels
+        int64 (n,), the true classes.
+    predictions
+        int64 (n,), the classes that the CNN predicts.
+    masks
+        bool (n, H, W), True on the object; None where its place is not known.
+    shortcuts
+        bool (n, H, W), True on the part of the background that may give the class away; None where there is no
+        such part.
+    dead
+        float (N,), for each layer the share of images for which its Grad-CAM has no contrast.
+    activation
+        Maps (n, H, W) in [0, 1]: the mean over the channels of the explained layer's output.
     """
 
     examples: Examples
-    labels: Tensor
-    predictions: Tensor
-    masks: Tensor | None
-    shortcuts: Tensor | None
-    dead: Tensor
-    activation: Tensor
+    labels: Int[Tensor, " n"]
+    predictions: Int[Tensor, " n"]
+    masks: Bool[Tensor, "n h w"] | None
+    shortcuts: Bool[Tensor, "n h w"] | None
+    dead: Float[Tensor, " layers"]
+    activation: Float[Tensor, "n h w"]
 
     @property
-    def objects(self) -> Tensor:
-        """The masks as maps (n, H, W) to be shown; NaN, which is drawn as nothing, where they are not known."""
+    def objects(self) -> Float[Tensor, "n h w"]:
+        """Masks as maps (n, H, W) to plot; NaN, which is plotted as nothing, where there are no masks."""
         return torch.full_like(self.examples.targets, torch.nan) if self.masks is None else self.masks.float()
 
 
 def examples(
     model: nn.Module,
-    images: Tensor,
+    images: Float[Tensor, "n 3 h w"],
     size: int,
     reading: Reading | None = None,
     block: nn.Module | None = None,
     batch: int = 64,
-    targets: Tensor | None = None,
-) -> tuple[Examples, Tensor, Tensor]:
-    """What a generator gets to see of a CNN: examples at `size`, dead maps bool (n, N), and logits (n, C).
+    targets: Int[Tensor, " n"] | None = None,
+) -> tuple[Examples, Bool[Tensor, "n layers"], Float[Tensor, "n ..."]]:
+    """Compute a generator's training examples from a CNN and images (section 3.1).
 
-    Images (n, 3, H, W) in [0, 1]. The target is the Grad-CAM of the last convolution, or of the output of `block`; for
-    a reading whose target is the first layer, of that. The explained classes are `targets` (n,), or what the reading
-    says. Computed where the model is, `batch` images at a time; the results are on the images' device.
+    Parameters
+    ----------
+    model
+        Classifier that maps images to logits (n, C).
+    images
+        Images (n, 3, H, W) in [0, 1], on any device.
+    size
+        Side of the examples in pixels.
+    reading
+        How conditions and target are computed; None for the paper's way.
+    block
+        Module whose Grad-CAM is the target if ``reading.target`` is "last"; None for the last convolution.
+    batch
+        Number of images at a time, on the model's device.
+    targets
+        Class to explain for each image; None for what ``reading.explained_class`` says.
+
+    Returns
+    -------
+    tuple[Examples, Tensor, Tensor]
+        Examples, bool (n, N) that is True for maps without contrast, and logits (n, C); all on the images' device.
+
+    Raises
+    ------
+    InputError
+        If images, model or targets are invalid, as for ``layer_cams``, or the model has fewer layers than
+        there are positions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(32, 5))
+    >>> shown, dead, logits = examples(model, torch.rand(3, 3, 8, 8), size=16, reading=Reading(eta=2))
+    >>> shown.conditions.shape, dead.shape, logits.shape
+    (torch.Size([3, 2, 16, 16]), torch.Size([3, 2]), torch.Size([3, 5]))
     """
     reading = reading or Reading()
     parts, dead, logits = [], [], []

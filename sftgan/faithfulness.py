@@ -1,4 +1,4 @@
-"""Faithfulness (paper, section 4.2.3): what a CNN says of energy maps, and of pictures that lose or gain pixels."""
+"""Faithfulness (paper, section 4.2.3): a CNN's confidence on energy maps and on partly erased pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ from sftgan.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA, MAPS
 from sftgan.study import Study
 
 OF = ("predicted", "labelled")
-"""The class whose confidence is asked for: the one that the maps explain, or the label's."""
+"""Which class's confidence is measured: the predicted one, which the maps explain, or the label's."""
 NOTE = f"None: no case fell, or none rose. Numbers about fewer than {metrics.FEWEST} cases have no interval."
-"""What a reader of `table` must know."""
+"""Note for readers of ``table``."""
 CURVE_ORDERINGS = tuple(
     ordering
     for other in ("Grad-CAM", "mean map", "luminance")
@@ -31,15 +31,36 @@ CURVE_ORDERINGS = tuple(
         ),
     )
 )
-"""What LSFT should do better than Grad-CAM and than maps that know nothing of the CNN or of the image."""
+"""LSFT should beat Grad-CAM, and maps that know nothing of the CNN or of the image."""
 
 
 def confidences(study: Study, cases: Sequence[Case], of: str = "predicted") -> pd.DataFrame:
-    """Table 3: the CNN's confidence on the images (E) and on their energy maps (O), per case, method and image.
+    """Measure the CNN's confidence on images (E) and on their energy maps (O) for Table 3.
 
-    of: in the "predicted" class, which the maps explain, or in the "labelled" one. area: mean of the map.
-    win: 100 where O is above Grad-CAM's, as in the paper, else 0; balance: also -100 where it is below. The same with
-    "(Grad-CAM++)" behind: by the smaller drop max(0, E - O) / E.
+    Parameters
+    ----------
+    study
+        Run whose maps are measured.
+    cases
+        Data set, CNN and strategy of each case.
+    of
+        Class whose confidence is measured: "predicted", which the maps explain, or "labelled".
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method and image, with ``E``, ``O`` and these columns:
+
+        - ``area`` is the mean of the map.
+        - ``win`` is 100 where O is above Grad-CAM's O, as in the paper, and 0 elsewhere.
+        - ``balance`` is like ``win``, but -100 where O is below.
+        - ``win (Grad-CAM++)`` and ``balance (Grad-CAM++)`` compare the drops max(0, E - O) / E instead; the
+          smaller drop wins.
+
+    Raises
+    ------
+    InputError
+        If ``of`` is not one of ``OF``.
     """
     check_name(of, OF, "confidence")
     frame = pooled(study, CONFIDENCES, cases, {"of": of})
@@ -51,10 +72,22 @@ def confidences(study: Study, cases: Sequence[Case], of: str = "predicted") -> p
 
 
 def table(measured: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Table 3 in both definitions: a row of texts with 95 % intervals for each group of `confidences`.
+    """Make Table 3 in both definitions, as text with 95 % intervals.
 
-    by: columns that make the groups, "method" among them. A case is one image and one CNN. Where a number is about no
-    case it is "none", where about fewer than `metrics.FEWEST` it has no interval.
+    A case is one image and one CNN.
+
+    Parameters
+    ----------
+    measured
+        Frame of ``confidences``.
+    by
+        Columns that make the groups; "method" must be one of them.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group. A number that rests on no case is "none"; one that rests on fewer than
+        ``metrics.FEWEST`` cases has no interval.
     """
     groups = measured.groupby(list(by), sort=False)
     area = tables.means(measured, "area", by)
@@ -77,10 +110,32 @@ def table(measured: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def curves(
     study: Study, cases: Sequence[Case], of: str = "predicted", n_images: int = 16, steps: int = 10
 ) -> pd.DataFrame:
-    """Insertion and deletion (RISE, Petsiuk 2018) on the first `n_images` images of each case.
+    """Measure insertion and deletion curves (RISE, Petsiuk 2018).
 
-    One row per case, method, image, curve ("insertion", "deletion") and share of the pixels 0, 1/steps, ..., 1: the
-    CNN's confidence in the class, see `confidences`, when they are given or taken in the order of the map.
+    Parameters
+    ----------
+    study
+        Run whose maps are measured.
+    cases
+        Data set, CNN and strategy of each case.
+    of
+        Class whose confidence is measured, as in ``confidences``.
+    n_images
+        Number of images of each case; the first ones are used.
+    steps
+        Number of steps from no pixel to all pixels.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method, image, ``curve`` ("insertion" or "deletion") and ``share`` (0,
+        1/steps, ..., 1). ``confidence`` is the CNN's confidence after this share of the pixels, highest
+        values of the map first, was inserted or deleted.
+
+    Raises
+    ------
+    InputError
+        If ``of`` is not one of ``OF``, or a count is not a whole number of at least 1.
     """
     check_name(of, OF, "confidence")
     check_counts(n_curves=n_images, steps=steps)
@@ -88,7 +143,18 @@ def curves(
 
 
 def areas(curves: pd.DataFrame) -> pd.DataFrame:
-    """Areas below the curves of `curves`, in columns insertion and deletion: one row per case, method and image."""
+    """Compute the areas under insertion and deletion curves.
+
+    Parameters
+    ----------
+    curves
+        Frame of ``curves``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method and image, with the columns ``insertion`` and ``deletion``.
+    """
     keys = [name for name in curves if name not in ("share", "confidence")]
     groups = curves.groupby(keys, sort=False)["confidence"]
     area = groups.agg(lambda part: metrics.area_under_curve(torch.tensor(part.to_numpy())).item())

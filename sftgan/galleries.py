@@ -1,4 +1,4 @@
-"""Which pictures the figures show: rows of images and maps for `plots.map_grid`, each chosen by a rule."""
+"""Galleries: the rows of images and maps that figures show by ``plots.map_grid``, each chosen by a rule."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +17,51 @@ from sftgan.training import Examples, generate
 
 Rows = list[list[Tensor]]
 Gallery = tuple[Rows, list[str], list[list[str]]]
-"""Rows, their titles, and a text for each picture."""
+"""Rows of pictures, their titles, and a text for each picture."""
 
 
 def medians(frame: pd.DataFrame, value: str) -> Iterator[pd.Series]:
-    """For each data set the row of `frame`, which has one for each CNN and image, whose `value` is the median."""
+    """Find the row with the median value for each data set.
+
+    Parameters
+    ----------
+    frame
+        One row for each data set, CNN and image.
+    value
+        Column whose median is taken.
+
+    Yields
+    ------
+    pd.Series
+        The row of each data set, in order of appearance.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"dataset": "mnist", "image": range(3), "dice": [0.5, 0.9, 0.1]})
+    >>> [int(row["image"]) for row in medians(frame, "dice")]
+    [0]
+    """
     for _, group in frame.groupby("dataset", sort=False):
         yield group.sort_values(value, kind="stable").iloc[len(group) // 2]
 
 
 def objects_and_maps(study: Study, scores: pd.DataFrame, methods: Sequence[str]) -> tuple[Rows, list[str]]:
-    """One row per data set of `experiments.scores`: a picture, its object, and its maps by some methods.
+    """Show a picture of each data set with its object and maps: the one whose Dice of LSFT is the median.
 
-    It is the picture whose Dice of LSFT, with the object where that is known, is the median.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    scores
+        Frame of ``experiments.scores``. The Dice with the object counts where the object is known.
+    methods
+        Methods whose maps are shown.
+
+    Returns
+    -------
+    tuple[Rows, list[str]]
+        One row for each data set, and the titles of the rows.
     """
     rows, titles = [], []
     for chosen in medians(nearest_truth(scores).query("method == 'LSFT'"), "dice"):
@@ -43,10 +75,22 @@ def objects_and_maps(study: Study, scores: pd.DataFrame, methods: Sequence[str])
 
 
 def energy_maps(study: Study, measured: pd.DataFrame, methods: Sequence[str]) -> Gallery:
-    """One row per data set of `faithfulness.confidences`: a picture and its energy maps by some methods.
+    """Show a picture of each data set with its energy maps: the one whose E - O by LSFT is the median.
 
-    It is the picture whose E - O by LSFT is the median. The texts are the CNN's confidence in the class: E, and O of
-    each method.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    measured
+        Frame of ``faithfulness.confidences``.
+    methods
+        Methods whose energy maps are shown.
+
+    Returns
+    -------
+    Gallery
+        One row for each data set. The texts are the CNN's confidence in the class: E on the picture, and O
+        on each energy map.
     """
     rows, titles, texts = [], [], []
     lsft = measured[measured["method"] == "LSFT"]
@@ -66,9 +110,22 @@ def energy_maps(study: Study, measured: pd.DataFrame, methods: Sequence[str]) ->
 def word_maps(
     study: Study, images: Sequence[int], methods: Sequence[str] = ("Grad-CAM", "LSFT")
 ) -> tuple[Rows, list[str], list[list[str]]]:
-    """One row per captioned test image and method: the picture and one map for each word of the written caption.
+    """Show captioned test images with one map for each word of the written caption.
 
-    The texts are the words. Rows of short captions are filled up with white pictures.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    images
+        Numbers of the test images.
+    methods
+        Methods whose maps are shown.
+
+    Returns
+    -------
+    tuple[Rows, list[str], list[list[str]]]
+        One row for each image and method; the texts are the words. White pictures fill the rows of short
+        captions.
     """
     rows, titles, texts = [], [], []
     for i in images:
@@ -92,9 +149,25 @@ def methods(
     rules: Sequence[str],
     names: Sequence[str],
 ) -> Gallery:
-    """Fig. 5: for each data set the images of some rules, see `experiments.by_rule`: the picture, its object, the maps.
+    """Show pictures with their objects and the maps of many methods (Fig. 5).
 
-    chosen: data set -> rule -> image. names: of `baselines.METHODS` and `experiments.METHODS`.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    arch
+        Architecture of the CNN.
+    chosen
+        For each data set the image that each rule chooses; see ``experiments.by_rule``.
+    rules
+        Rules whose images are shown.
+    names
+        Methods from ``baselines.METHODS`` and ``experiments.METHODS``.
+
+    Returns
+    -------
+    Gallery
+        One row for each image. The texts are the maps' Dice, with Grad-CAM where the object is unknown.
     """
     parts = []
     for dataset, by in chosen.items():
@@ -108,9 +181,22 @@ def methods(
 
 
 def analogies(study: Study, case: Case, rules: Mapping[str, int]) -> Gallery:
-    """Fig. 6: picture, object, Grad-CAM, LSFT, where LSFT alone marks, and Saliency, for the images of some rules.
+    """Show where LSFT alone marks an image, beside Vanilla Saliency (Fig. 6).
 
-    Below what LSFT alone marks stands `metrics.additional_regions`.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    case
+        Data set, CNN and strategy.
+    rules
+        The image that each rule chooses; see ``experiments.by_rule``.
+
+    Returns
+    -------
+    Gallery
+        One row for each image: picture, object, Grad-CAM, LSFT, the region that LSFT alone marks, and
+        Saliency. The text below this region is ``metrics.additional_regions``.
     """
     images, maps = _by_image(rules), study.maps(*case)
     saliency = study.compared(*case[:2], list(images), ["Saliency"])["Saliency"]
@@ -124,9 +210,23 @@ def analogies(study: Study, case: Case, rules: Mapping[str, int]) -> Gallery:
 
 
 def unseen(study: Study, cases: Sequence[Case], scores: pd.DataFrame, names: Sequence[str]) -> Gallery:
-    """Fig. 8: two images of each case, one drawn and the one of median Dice: the picture, its object, the maps.
+    """Show two images of each case, a random one and the one of median Dice, with their maps (Fig. 8).
 
-    scores: `experiments.scores` of the cases, one truth for each. names: of `experiments.METHODS`.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    cases
+        Data set, CNN and strategy of each case.
+    scores
+        Frame of ``experiments.scores`` for the cases, with one ground truth for each.
+    names
+        Methods from ``experiments.METHODS``.
+
+    Returns
+    -------
+    Gallery
+        One row for each image: picture, object and maps. The texts are as in ``methods``.
     """
     parts = []
     for dataset, arch, strategy in cases:
@@ -138,7 +238,23 @@ def unseen(study: Study, cases: Sequence[Case], scores: pd.DataFrame, names: Seq
 
 
 def strategies(study: Study, pairs: Sequence[tuple[str, str]], scores: pd.DataFrame) -> Gallery:
-    """Fig. 9: the same images as in `unseen`: the picture, its object, Grad-CAM, and LSFT of either strategy."""
+    """Show the images of ``unseen`` with the LSFT of both strategies (Fig. 9).
+
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    pairs
+        Data set and CNN of each pair.
+    scores
+        Frame of ``experiments.scores`` for the pairs, with one ground truth for each.
+
+    Returns
+    -------
+    Gallery
+        One row for each image: picture, object, Grad-CAM and the two LSFT maps. The texts are as in
+        ``methods``.
+    """
     parts = []
     for dataset, arch in pairs:
         images = _drawn_and_median(study, scores, dataset, arch)
@@ -150,14 +266,33 @@ def strategies(study: Study, pairs: Sequence[tuple[str, str]], scores: pd.DataFr
 
 
 def shortcut(study: Study, names: Sequence[str], n: int = 4, arch: str = "inception_v3") -> Gallery:
-    """Fig. 10: the first n scenes with a telling patch: picture, object, patch, maps for each CNN of `TELLING`.
+    """Show the first scenes with a telling patch, with maps for both CNNs of ``TELLING`` (Fig. 10).
 
-    names: of `baselines.METHODS` and `experiments.METHODS`. The titles say the class and what each CNN predicts, the
-    texts the share of the map's mass on the patch.
+    Parameters
+    ----------
+    study
+        Run whose "ppmi" has the source "embedded".
+    names
+        Methods from ``baselines.METHODS`` and ``experiments.METHODS``.
+    n
+        Number of scenes.
+    arch
+        Architecture of the CNNs.
+
+    Returns
+    -------
+    Gallery
+        One row for each scene: picture, object, patch, and the maps for each CNN. The titles give the class
+        and each CNN's prediction, the texts the share of the map's mass on the patch.
+
+    Raises
+    ------
+    InputError
+        If the scenes are photographs, whose patch is unknown.
     """
     explained = telling(study, arch)
     one, classes = explained["shortcut"], study.image_data("ppmi", arch).classes
-    assert one.shortcuts is not None  # `telling` has looked
+    assert one.shortcuts is not None  # checked by ``telling``
     n, maps = min(n, len(one.labels)), []
     for of in TELLING.values():
         ours = study.maps("ppmi", arch, "dissimilar", of)
@@ -175,9 +310,21 @@ def shortcut(study: Study, names: Sequence[str], n: int = 4, arch: str = "incept
 
 
 def noise(study: Study, cases: Sequence[Case], densities: Sequence[float]) -> Gallery:
-    """Fig. 12: four rows per strategy, an image under more and more noise and its maps by GSFT, LSFT and Grad-CAM.
+    """Show an image under increasing noise with its maps by GSFT, LSFT and Grad-CAM (Fig. 12).
 
-    It is the first held-out image of the strategy's first case. The texts say whether the CNN is right.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    cases
+        Data set, CNN and strategy of each case. Each strategy shows the first test image of its first case.
+    densities
+        Noise densities, one column each.
+
+    Returns
+    -------
+    Gallery
+        Four rows for each strategy. The texts say whether the CNN is right.
     """
     rows, titles, texts = [], [], []
     for strategy in dict.fromkeys(case[2] for case in cases):
@@ -195,9 +342,22 @@ def noise(study: Study, cases: Sequence[Case], densities: Sequence[float]) -> Ga
 
 
 def blackouts(study: Study, cases: Sequence[Case], kind: str) -> tuple[Rows, list[str]]:
-    """Fig. 16: three rows per case, its first test image, the map, and the maps with one CGMA after the other replaced.
+    """Show how the map of an image changes when one CGMA after the other is replaced (Fig. 16).
 
-    kind: "LSFT" or "GSFT". The replacements are those of `experiments.relevance`.
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+    cases
+        Data set, CNN and strategy of each case, which shows its first test image.
+    kind
+        Generator: "LSFT" or "GSFT".
+
+    Returns
+    -------
+    tuple[Rows, list[str]]
+        Three rows for each case, one for each replacement of ``metrics.replaced``: picture, map, and the
+        maps with one CGMA replaced. Then the titles of the rows.
     """
     rows, titles = [], []
     for dataset, arch, strategy in cases:
@@ -223,7 +383,7 @@ def _drawn_and_median(study: Study, scores: pd.DataFrame, dataset: str, arch: st
 
 
 def _by_image(rules: Mapping[str, int]) -> dict[int, str]:
-    """Image -> the rules that choose it, so that none is shown twice."""
+    """Image -> the rules that choose it, so that no image is shown twice."""
     images: dict[int, str] = {}
     for rule, image in rules.items():
         images[image] = f"{images[image]}, {rule}" if image in images else rule
@@ -233,10 +393,7 @@ def _by_image(rules: Mapping[str, int]) -> dict[int, str]:
 def _pictures(
     study: Study, pair: tuple[str, str], images: Mapping[int, str], maps: Sequence[Tensor]
 ) -> Gallery:
-    """One row for each test image of a pair: the picture, its object, and of each of `maps` (images, H, W) its own.
-
-    The texts are each map's Dice with the object, or with Grad-CAM where that is not known.
-    """
+    """One row for each test image of a pair: picture, object and ``maps`` (images, H, W); texts are Dice."""
     explained, (dataset, arch) = study.explained(*pair, "test"), pair
     rows, titles, texts = [], [], []
     for k, (i, rule) in enumerate(images.items()):
@@ -248,7 +405,7 @@ def _pictures(
 
 
 def _overlap(explained: Explained, i: int, drawn: Tensor) -> str:
-    """Dice of a map (H, W) with the object of the i-th image, or with its Grad-CAM."""
+    """Dice of a map (H, W) with the object of the i-th image, or with its Grad-CAM where that is unknown."""
     if not drawn.any():
         return "empty"
     truth = explained.examples.targets if explained.masks is None else explained.masks
@@ -257,15 +414,29 @@ def _overlap(explained: Explained, i: int, drawn: Tensor) -> str:
 
 
 def _below(parts: Sequence[Gallery]) -> Gallery:
-    """Galleries below one another."""
+    """Put galleries below one another."""
     rows, titles, texts = ([line for part in lists for line in part] for lists in zip(*parts, strict=True))
     return rows, titles, texts
 
 
 def forgetting(study: Study, case: Case, n_steps: int) -> tuple[Rows, list[str], list[str]]:
-    """A row per method: the first test image of a case and its maps while the CNN's layers become random.
+    """Show the maps of a case's first test image while the CNN's layers are randomised.
 
-    Third are the names of the columns. See `sanity.cascade`.
+    The steps are those of ``sanity.cascade``.
+
+    Parameters
+    ----------
+    study
+        Run whose image is shown.
+    case
+        Data set, CNN and strategy.
+    n_steps
+        Number of randomisation steps.
+
+    Returns
+    -------
+    tuple[Rows, list[str], list[str]]
+        One row for each of ``sanity.METHODS``, the titles of the rows, and the titles of the columns.
     """
     config = {"case": study.case(*case), "n_steps": n_steps, "n_images": 1, "seed": study.seed}
     image = study.explained(*case[:2], "test").examples.images[0]

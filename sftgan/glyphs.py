@@ -1,9 +1,9 @@
-"""Handwriting-like glyphs drawn from fonts, with their strokes known exactly.
+"""Handwriting-like glyphs rendered from fonts, with their strokes known exactly.
 
-A font gives the shape only: every glyph is thinned to its centre lines once, and what is kept is the distance
-of each point to these lines. A drawn glyph is that distance, read through a random smooth deformation,
-wherever it is smaller than the radius of a random pen. So the pen, not the font, makes the strokes, and no
-two are alike.
+A font gives the shape only. Every glyph is thinned to its centre lines once, and stored as the distance of
+each point to these lines. Rendering reads this distance through a random smooth deformation, and inks every
+pixel whose distance is smaller than the radius of a random pen. So the pen makes the strokes, not the font,
+and no two glyphs are alike.
 """
 
 from collections.abc import Sequence
@@ -22,21 +22,31 @@ from skimage.morphology import skeletonize
 
 from sftgan.errors import InputError
 
-GRID = 96  # pixels a side of a shape's distance field
-EXTENT = 0.7  # longer side of an undeformed glyph, as a part of the image
-CHUNK = 64  # glyphs drawn at once: bounds the memory, fits the cache
+GRID = 96  # side of a shape's distance field, in pixels
+EXTENT = 0.7  # longer side of an undeformed glyph, as a fraction of the image's side
+CHUNK = 64  # glyphs rendered at once: bounds the memory, fits the cache
 
 
 @dataclass(frozen=True)
 class Alphabet:
-    """What to draw: names of the classes, the characters of each, fonts as (package, file), radii of the
-    pen.
+    """Characters to render, and the fonts and pen to render them with.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes.
+    characters
+        One string per class; each of its characters is an equal variant of the class.
+    fonts
+        Fonts as (installed package, file name or pattern).
+    pen
+        Least and largest radius of the pen, as fractions of the image's side.
     """
 
     classes: tuple[str, ...]
     characters: tuple[str, ...]
     fonts: tuple[tuple[str, str], ...]
-    pen: tuple[float, float]  # in parts of the image's side
+    pen: tuple[float, float]
 
 
 ALPHABETS = {
@@ -44,7 +54,7 @@ ALPHABETS = {
         tuple(ascii_uppercase),
         tuple(
             upper + upper.lower() for upper in ascii_uppercase
-        ),  # a class is a letter in either case, as there
+        ),  # a class is a letter in either case, as in EMNIST
         (
             ("font_amatic_sc", "AmaticSC-Regular.ttf"),
             ("font_intuitive", "Intuitive.ttf"),
@@ -70,7 +80,23 @@ ALPHABETS = {
 
 
 def font_paths(fonts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Paths of font files, given as (installed package, file name or pattern)."""
+    """Find font files in installed packages.
+
+    Parameters
+    ----------
+    fonts
+        Fonts as (installed package, file name or pattern).
+
+    Returns
+    -------
+    tuple[str, ...]
+        One path per font; of several files that match a pattern, the first.
+
+    Raises
+    ------
+    InputError
+        If a package is missing or holds no such file.
+    """
     paths = []
     for package, file in fonts:
         try:
@@ -89,7 +115,25 @@ def font_paths(fonts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def shape(character: str, font: str) -> np.ndarray:
-    """Distance of each point to a character's centre lines, (GRID, GRID), in parts of the image's side."""
+    """Compute the distance of each point to a character's centre lines.
+
+    Parameters
+    ----------
+    character
+        A single character.
+    font
+        Path of a font file.
+
+    Returns
+    -------
+    np.ndarray
+        Distances float32 (GRID, GRID), as fractions of the image's side.
+
+    Raises
+    ------
+    InputError
+        If the font lacks the character.
+    """
     face = ImageFont.truetype(font, 2 * GRID)
     missing = face.getmask("\U0010ffff")
     glyph = face.getmask(character)
@@ -99,7 +143,7 @@ def shape(character: str, font: str) -> np.ndarray:
     picture = Image.new("L", (int(right - left), int(bottom - top)))
     ImageDraw.Draw(picture).text((-left, -top), character, fill=255, font=face)
     sides = np.array(picture.size, dtype=float)
-    if 4 * sides.min() > sides.max():  # no plain bar (l, 一): hands write less condensed than fonts
+    if 4 * sides.min() > sides.max():  # not a plain bar (l, 一): handwriting is wider than fonts
         sides[sides.argmin()] *= (sides.max() / sides.min()) ** 0.5
     sides = np.maximum(3, np.round(sides * EXTENT * GRID / sides.max())).astype(int)
     picture = picture.resize(tuple(sides.tolist()), Image.Resampling.BOX)
@@ -114,13 +158,13 @@ def _uniform(low: float, high: float, n: int, rng: torch.Generator) -> torch.Ten
 
 
 def _smooth(n: int, channels: int, knots: int, size: int, rng: torch.Generator) -> torch.Tensor:
-    """Smooth random fields (n, channels, size, size): normal at knots x knots points, cubic between them."""
+    """Sample smooth fields (n, channels, size, size): normal at knots x knots points, cubic between them."""
     values = torch.randn(n, channels, knots, knots, generator=rng).clamp(-1.7, 1.7)
     return F.interpolate(values, size=(size, size), mode="bicubic", align_corners=True)
 
 
 def _hand(n: int, size: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hand for each of n glyphs: where each pixel reads its shape (n, size, size, 2), and the zoom (n,)."""
+    """Sample n deformations: where each pixel reads its shape (n, size, size, 2), and the zooms (n,)."""
     angle, slant = (torch.randn(2, n, generator=rng).clamp(-2, 2) * torch.tensor([[0.12], [0.17]])).unbind()
     zoom, squeeze = _uniform(0.82, 1.12, n, rng), torch.exp(0.12 * torch.randn(n, generator=rng))
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -134,14 +178,14 @@ def _hand(n: int, size: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.
     )
     bend = 0.07 * _smooth(n, 2, 4, size, rng) + 0.024 * _smooth(
         n, 2, 7, size, rng
-    )  # a glyph is 1.4 wide here
+    )  # in these units a glyph is 1.4 wide
     return where + bend.permute(0, 2, 3, 1), zoom
 
 
 def _draw(
     shapes: torch.Tensor, size: int, pen: tuple[float, float], rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw distance fields (n, 1, GRID, GRID): ink and clean glyph, each (n, size, size) in [0, 1]."""
+    """Render distance fields (n, 1, GRID, GRID): ink and clean glyphs, each (n, size, size) in [0, 1]."""
     n, fine = len(shapes), 2 * size
     where, zoom = _hand(n, fine, rng)
     distance = F.grid_sample(shapes, where, padding_mode="border", align_corners=False) * zoom.view(
@@ -167,14 +211,38 @@ def render(
     fonts: Sequence[str],
     pen: tuple[float, float] = (0.025, 0.055),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw glyphs, white on black like MNIST: images uint8 and masks bool (n, size, size), labels int64
-    (n,).
+    """Render glyphs, white on black like MNIST.
 
-    `characters` holds a string per class, each of its characters an equal variant of the class ("Aa"); labels
-    run 0, 1, ..., 0, 1, ... so that every beginning is balanced. `fonts` are paths of font files, drawn at
-    random. `pen` is the range of the pen's radius, in parts of the image's side. A mask is the deformed clean
-    glyph, before ink and blur, where its grey at the final size is above 127. The same seed gives the same
-    bits. Raises `InputError` for a character that a font lacks.
+    A character that a font lacks raises an ``InputError``.
+
+    Parameters
+    ----------
+    characters
+        One string per class; each of its characters is an equal variant of the class ("Aa").
+    n
+        Number of glyphs.
+    size
+        Side of the images in pixels.
+    seed
+        Seed of everything random; the same seed gives the same bits.
+    fonts
+        Paths of font files; each glyph picks one at random.
+    pen
+        Least and largest radius of the pen, as fractions of the image's side.
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+        Images uint8 (n, size, size), masks bool (n, size, size) and labels int64 (n,). A mask is True where
+        the deformed clean glyph, before ink and blur, has a grey above 127 at the final size. The labels run
+        0, 1, ..., 0, 1, ..., so that every leading part is balanced.
+
+    Examples
+    --------
+    >>> fonts = font_paths(ALPHABETS["emnist"].fonts[:1])
+    >>> images, masks, labels = render(["Aa", "Bb"], n=3, size=16, seed=0, fonts=fonts)
+    >>> images.shape, masks.dtype, labels
+    (torch.Size([3, 16, 16]), torch.bool, tensor([0, 1, 0]))
     """
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % len(characters)

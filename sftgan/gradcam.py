@@ -1,11 +1,13 @@
-"""Grad-CAM of every convolution in one forward and one backward (paper, section 3.1)."""
+"""Grad-CAMs of all convolutions from one forward and one backward pass (paper, section 3.1)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
@@ -15,8 +17,9 @@ from sftgan.taps import Tapped, eager, evaluation_mode, hooked, tap_block, tap_c
 from sftgan.targets import Targets, score
 
 Size = int | tuple[int, int] | None
-_ROUNDING = 8  # units in the last place: a map with no more contrast than that is flat
-_BEYOND = 1e-5  # what resizing leaves of [0, 1] by rounding
+"""Size of maps: the side or (height, width) in pixels; None for the size of the images."""
+_ROUNDING = 8  # units in the last place: a map with no more contrast than this is flat
+_BEYOND = 1e-5  # tolerance for resize rounding
 _TOGETHER = 16  # layers that are scaled at once
 
 
@@ -24,41 +27,96 @@ _TOGETHER = 16  # layers that are scaled at once
 class LayerCams:
     """Grad-CAMs of all N convolutions, in order of execution.
 
-    maps: (B, N, h, w) float in [0, 1], min-max scaled per map; a map without contrast is all zeros.
-    names: the N module names. dead: (B, N) bool, True where a map has no contrast.
-    logits: (B, C), or whatever else the model returned, its tensors detached.
+    Attributes
+    ----------
+    maps
+        Maps (B, N, h, w) in [0, 1], each min-max scaled; a map without contrast is all zeros.
+    names
+        Names of the N modules.
+    dead
+        bool (B, N), True where a map has no contrast.
+    logits
+        Logits (B, C), or whatever else the model returned, with its tensors detached.
     """
 
-    maps: Tensor
+    maps: Float[Tensor, "b n h w"]
     names: tuple[str, ...]
-    dead: Tensor
-    logits: Tensor
+    dead: Bool[Tensor, "b n"]
+    logits: Any
 
 
 @dataclass(frozen=True)
 class CoarseCams:
-    """Grad-CAMs of all N convolutions as small as their layers, so scaled that, enlarged to `shape`, each has [0, 1].
+    """Grad-CAMs of all N convolutions at the resolution of their layers.
 
-    groups: layers of one resolution, by their places (n,) among the N, and their maps (B, n, h, w).
-    names, dead and logits: as in `LayerCams`.
+    Each map is scaled so that it reaches from 0 to 1 after it has been enlarged to ``shape``.
+
+    Attributes
+    ----------
+    groups
+        Layers of one resolution: their indices (n,) among the N layers, and their maps (B, n, h, w).
+    names
+        Names of the N modules, in order of execution.
+    dead
+        bool (B, N), True where a map has no contrast.
+    logits
+        Logits (B, C), or whatever else the model returned, with its tensors detached.
+    shape
+        Height and width to which the maps are enlarged.
     """
 
-    groups: tuple[tuple[Tensor, Tensor], ...]
+    groups: tuple[tuple[Int[Tensor, " _"], Float[Tensor, "b _ _ _"]], ...]
     names: tuple[str, ...]
-    dead: Tensor
-    logits: Tensor
+    dead: Bool[Tensor, "b n"]
+    logits: Any
     shape: tuple[int, int]
 
-    def maps(self) -> Tensor:
-        """All maps at `shape`: (B, N, H, W) in [0, 1]."""
+    def maps(self) -> Float[Tensor, "b n h w"]:
+        """Enlarge all maps to ``shape``.
+
+        Returns
+        -------
+        Tensor
+            Maps (B, N, H, W) in [0, 1].
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> coarse_cams(model, torch.rand(2, 3, 8, 8)).maps().shape
+        torch.Size([2, 1, 8, 8])
+        """
         like = self.groups[0][1]
         maps = like.new_empty((*self.dead.shape, *self.shape))
         for places, coarse in self.groups:
             maps[:, places] = _enlarged(coarse, self.shape)
         return maps.clamp_(0, 1)
 
-    def sums(self, weights: Tensor) -> Tensor:
-        """Weighted sums of the maps at `shape`: (B, K, H, W) by weights (K, N), one enlargement per resolution."""
+    def sums(self, weights: Float[Tensor, "k n"]) -> Float[Tensor, "b k h w"]:
+        """Compute weighted sums of the maps at ``shape``.
+
+        The maps are summed at the resolution of their layers, and each resolution is enlarged once.
+
+        Parameters
+        ----------
+        weights
+            Weights (K, N): one row for each sum, one column for each layer.
+
+        Returns
+        -------
+        Tensor
+            Sums (B, K, H, W).
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> cams = coarse_cams(model, torch.rand(2, 3, 8, 8))
+        >>> torch.equal(cams.sums(torch.ones(1, 1)).clamp(0, 1), cams.maps())
+        True
+        """
         coarse_sums: dict[torch.Size, Tensor] = {}
         for places, coarse in self.groups:
             part = torch.einsum("kn,bnhw->bkhw", weights.to(coarse)[:, places], coarse)
@@ -72,48 +130,73 @@ class CoarseCams:
 
 def layer_cams(
     model: nn.Module,
-    images: Tensor,
+    images: Float[Tensor, "b channels h w"],
     targets: Targets = None,
     tap: str = "post",
     size: Size = None,
     gradients: str = "plain",
 ) -> LayerCams:
-    """Grad-CAM of every two-dimensional convolution that `model` executes (paper, section 3.1).
+    """Compute the Grad-CAM of every two-dimensional convolution that a model executes (paper, section 3.1).
 
-    For layer l with activations A (B, K, h, w) and the logit y of the explained class,
+    For layer l with activations A (B, K, h, w) and the logit y of the explained class::
 
-        w_k = mean over positions of dy/dA_k,    CAM_l = min-max(upsample(ReLU(sum over k of w_k A_k))).
+        w_k = mean over positions of dy/dA_k
+        CAM_l = min-max(upsample(ReLU(sum over k of w_k A_k)))
 
-    One forward and one backward serve all layers and the whole batch. Layers are let go as their gradients arrive, so
-    that little more memory is needed than for a backward pass. One layer at a time the maps equal those of
-    pytorch-grad-cam, but where an in-place activation overwrites what that library reads, or its `+ 1e-7` hides maps
-    of small gradients. Convolutions whose output is 1 x 1, as in squeeze-and-excitation, carry no map and are left
-    out; a convolution that is called twice counts twice, its second call named "conv (call 2)". A depthwise
-    convolution whose output goes straight into a 1 x 1 convolution, without even a batch norm between, is half of a
-    separable one: the pair is one layer, tapped behind its pointwise half, as Keras counts.
+    One forward and one backward pass serve all layers and the whole batch. Each activation is released as soon
+    as its gradient has arrived, so little more memory is needed than for a backward pass.
+
+    For a single layer, the maps equal those of pytorch-grad-cam, except where an in-place activation overwrites
+    what that library reads, or where its ``+ 1e-7`` hides maps with small gradients.
+
+    A convolution whose output is 1 x 1, as in squeeze-and-excitation, has no map and is left out. A convolution
+    that is called twice counts twice; its second call is named "conv (call 2)". A depthwise convolution whose
+    output goes straight into a 1 x 1 convolution, without even a batch norm between them, is half of a separable
+    convolution: the pair is one layer, tapped after its pointwise half, as Keras counts.
 
     Parameters
     ----------
-    model : a classifier that maps images to logits (B, C), or with callable `targets` any net. Its mode, parameters
-        and `.grad` are left as they were; it may be frozen, compiled or wrapped for several devices, and the caller may
-        be under `no_grad`, `inference_mode` or autocast.
-    images : (B, 3, H, W) or (B, 1, H, W), floating point in [0, 1], where the model is. Normalisation belongs into the
-        model: see `sftgan.Normalised`.
-    targets : what is explained, see `sftgan.targets.Targets`: None, the predicted class; class indices; weights of the
-        outputs; or callables, those of pytorch-grad-cam among them.
-    tap : "post" takes the activation function's output where one follows a convolution directly (what
-        Keras calls the layer's output in VGG, and so the paper's reading), "pre" the convolution's own
-        output. In-place activations make no difference.
-    size : side or (height, width) of the maps in pixels; None: the images' size. Bilinear; with
-        antialiasing where a map shrinks.
-    gradients : "plain" as above; "guided" as in the paper's released code: only gradients that are positive where
-        the activation is positive, too, are pooled, and the weighted sum goes without the ReLU.
+    model
+        Classifier that maps images to logits (B, C) or, if ``targets`` is callable, any network. It may be
+        frozen, compiled or wrapped for several devices, and the caller may be under ``no_grad``,
+        ``inference_mode`` or autocast. Its mode, parameters and ``.grad`` are left as they were.
+    images
+        Images (B, 3, H, W) or (B, 1, H, W) in [0, 1], on the model's device. The normalisation belongs into
+        the model: see ``sftgan.Normalised``.
+    targets
+        What to explain: None for the predicted class, class indices, weights of the outputs, or callables such
+        as those of pytorch-grad-cam; see ``sftgan.targets.Targets``.
+    tap
+        "post" takes the output of the activation function where one follows a convolution directly. In VGG,
+        Keras calls this the layer's output, so we read the paper this way. "pre" takes the output of the
+        convolution itself. In-place activations make no difference.
+    size
+        Side or (height, width) of the maps in pixels; None for the size of the images. Resizing is bilinear,
+        with antialiasing where a map shrinks.
+    gradients
+        "plain" follows the formula. "guided" follows the paper's released code: the mean is over gradients
+        that are positive where the activation is positive too, with zero elsewhere, and there is no ReLU.
+
+    Returns
+    -------
+    LayerCams
+        The maps with the names of their layers, and what the model returned.
 
     Raises
     ------
-    InputError : images of the wrong type, shape, range, device or with NaN, or so small that the last convolutions see
-        a single pixel; targets that do not fit the model's output; a model without convolutions, or whose scores have
-        no gradient.
+    InputError
+        If the images have the wrong type, shape, range or device, contain NaN, or are so small that the last
+        convolutions see a single pixel; if the targets do not fit the model's output; if the model has no
+        convolutions, or the scores have no gradient; if ``tap``, ``size`` or ``gradients`` is invalid.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> cams = layer_cams(model, torch.rand(2, 3, 8, 8))
+    >>> cams.names, cams.maps.shape
+    (('0',), torch.Size([2, 1, 8, 8]))
     """
     cams = coarse_cams(model, images, targets, tap, size, gradients)
     return LayerCams(cams.maps(), cams.names, cams.dead, cams.logits)
@@ -121,13 +204,57 @@ def layer_cams(
 
 def coarse_cams(
     model: nn.Module,
-    images: Tensor,
+    images: Float[Tensor, "b channels h w"],
     targets: Targets = None,
     tap: str = "post",
     size: Size = None,
     gradients: str = "plain",
 ) -> CoarseCams:
-    """The same as `layer_cams`, but before the maps are enlarged: (B, n, h, w) for each resolution."""
+    """Compute the Grad-CAMs of ``layer_cams`` without enlarging them.
+
+    Parameters
+    ----------
+    model
+        Classifier that maps images to logits (B, C) or, if ``targets`` is callable, any network. It may be
+        frozen, compiled or wrapped for several devices, and the caller may be under ``no_grad``,
+        ``inference_mode`` or autocast. Its mode, parameters and ``.grad`` are left as they were.
+    images
+        Images (B, 3, H, W) or (B, 1, H, W) in [0, 1], on the model's device. The normalisation belongs into
+        the model: see ``sftgan.Normalised``.
+    targets
+        What to explain: None for the predicted class, class indices, weights of the outputs, or callables such
+        as those of pytorch-grad-cam; see ``sftgan.targets.Targets``.
+    tap
+        "post" takes the output of the activation function where one follows a convolution directly. In VGG,
+        Keras calls this the layer's output, so we read the paper this way. "pre" takes the output of the
+        convolution itself. In-place activations make no difference.
+    size
+        Side or (height, width) of the maps in pixels; None for the size of the images. Resizing is bilinear,
+        with antialiasing where a map shrinks.
+    gradients
+        "plain" follows the formula. "guided" follows the paper's released code: the mean is over gradients
+        that are positive where the activation is positive too, with zero elsewhere, and there is no ReLU.
+
+    Returns
+    -------
+    CoarseCams
+        The maps at the resolution of their layers, grouped by resolution.
+
+    Raises
+    ------
+    InputError
+        If the images have the wrong type, shape, range or device, contain NaN, or are so small that the last
+        convolutions see a single pixel; if the targets do not fit the model's output; if the model has no
+        convolutions, or the scores have no gradient; if ``tap``, ``size`` or ``gradients`` is invalid.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> [(indices, maps.shape) for indices, maps in coarse_cams(model, torch.rand(2, 3, 8, 8)).groups]
+    [(tensor([0]), torch.Size([2, 1, 6, 6]))]
+    """
     check_images(model, images)
     shape = _shape(images, size)
     check_name(tap, ["post", "pre"], "tap")
@@ -140,13 +267,45 @@ def coarse_cams(
 def block_cam(
     model: nn.Module,
     block: nn.Module,
-    images: Tensor,
+    images: Float[Tensor, "b channels h w"],
     targets: Targets = None,
     size: Size = None,
-) -> Tensor:
-    """Grad-CAM (B, H, W) in [0, 1] of the output of any module that has one (B, K, h, w); see `layer_cams`.
+) -> Float[Tensor, "b h2 w2"]:
+    """Compute the Grad-CAM of the output of one module; see ``layer_cams``.
 
-    For nets whose last convolution is one branch of several, such as InceptionV3: its last block is the layer.
+    This serves networks whose last convolution is one branch of several, such as InceptionV3: there the target
+    layer is the last block.
+
+    Parameters
+    ----------
+    model
+        Classifier that maps images to logits (B, C) or, if ``targets`` is callable, any network.
+    block
+        Module of the model with an output (B, K, h, w). If it is called several times, the last call counts.
+    images
+        Images (B, 3, H, W) or (B, 1, H, W) in [0, 1], on the model's device.
+    targets
+        What to explain; see ``sftgan.targets.Targets``.
+    size
+        Side or (height, width) of the maps in pixels; None for the size of the images.
+
+    Returns
+    -------
+    Tensor
+        Maps (B, H, W) in [0, 1], each min-max scaled.
+
+    Raises
+    ------
+    InputError
+        If images, targets or size are invalid, as for ``layer_cams``, or the model does not call the block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> block_cam(model, model[1], torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 8, 8])
     """
     check_images(model, images)
     with _differentiable(model):
@@ -155,10 +314,41 @@ def block_cam(
 
 
 @torch.no_grad()
-def mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, size: Size = None) -> Tensor:
-    """Mean over the channels of a layer's output, min-max scaled: (B, H, W) in [0, 1]; see `layer_cams`.
+def mean_activation(
+    model: nn.Module, layer: nn.Module, images: Float[Tensor, "b channels h w"], size: Size = None
+) -> Float[Tensor, "b h2 w2"]:
+    """Compute the mean over the channels of a layer's output after a ReLU, min-max scaled.
 
-    Only a forward pass: it knows nothing of any class.
+    This takes only a forward pass and does not depend on any class.
+
+    Parameters
+    ----------
+    model
+        Any network that takes the images.
+    layer
+        Module of the model with an output (B, K, h, w). If it is called several times, the last call counts.
+    images
+        Images (B, 3, H, W) or (B, 1, H, W) in [0, 1], on the model's device.
+    size
+        Side or (height, width) of the maps in pixels; None for the size of the images.
+
+    Returns
+    -------
+    Tensor
+        Maps (B, H, W) in [0, 1].
+
+    Raises
+    ------
+    InputError
+        If images or size are invalid, as for ``layer_cams``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> mean_activation(model, model[1], torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 8, 8])
     """
     check_images(model, images)
     outputs: list[Tensor] = []
@@ -169,11 +359,31 @@ def mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, size: Si
     return minmax(_enlarged(mean, _shape(images, size))[:, 0])[0]
 
 
-def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale each map (..., h, w) to [0, 1]; returns the maps and a bool (...) that flags those without contrast.
+def minmax(
+    maps: Float[Tensor, "*batch h w"],
+) -> tuple[Float[Tensor, "*batch h w"], Bool[Tensor, "*batch"]]:
+    """Scale each map to [0, 1].
 
-    A flat map becomes zeros. Division is by the range itself, not by the range plus a constant, so that maps
-    with tiny gradients keep their full contrast.
+    The divisor is the range itself, not the range plus a constant, so maps with tiny gradients keep their full
+    contrast.
+
+    Parameters
+    ----------
+    maps
+        Maps (..., h, w).
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        The scaled maps (..., h, w), where a flat map is all zeros, and a bool (...) that is True for flat maps.
+
+    Examples
+    --------
+    >>> import torch
+    >>> minmax(torch.tensor([[[2.0, 3.0, 4.0]], [[5.0, 5.0, 5.0]]]))
+    (tensor([[[0.0000, 0.5000, 1.0000]],
+    <BLANKLINE>
+            [[0.0000, 0.0000, 0.0000]]]), tensor([False,  True]))
     """
     low = maps.amin((-2, -1), keepdim=True)
     shifted = maps - low
@@ -189,7 +399,11 @@ def _differentiable(model: nn.Module) -> Iterator[None]:
 
 
 def _explained(
-    tapped: Tapped, images: Tensor, targets: Targets, shape: tuple[int, int], guided: bool = False
+    tapped: Tapped,
+    images: Float[Tensor, "b channels h w"],
+    targets: Targets,
+    shape: tuple[int, int],
+    guided: bool = False,
 ) -> CoarseCams:
     total = score(tapped.returned, targets, len(images))
     sides = [output.shape[2:] for output in tapped.outputs if output is not None]
@@ -209,8 +423,10 @@ def _explained(
     return CoarseCams(groups, tapped.names, dead, logits, shape)
 
 
-def _weighted_sum(activation: Tensor, gradient: Tensor, guided: bool) -> Tensor:
-    """Grad-CAM (B, h, w) of one layer, unscaled, from activation and gradient (B, K, h, w)."""
+def _weighted_sum(
+    activation: Float[Tensor, "b k h w"], gradient: Float[Tensor, "b k h w"], guided: bool
+) -> Float[Tensor, "b h w"]:
+    """Compute the Grad-CAM of one layer, before the ReLU and unscaled."""
     if activation.dtype not in (torch.float32, torch.float64):
         activation, gradient = activation.float(), gradient.float()
     if guided:
@@ -220,9 +436,9 @@ def _weighted_sum(activation: Tensor, gradient: Tensor, guided: bool) -> Tensor:
 
 
 def _scaled(
-    raw: list[Tensor], shape: tuple[int, int], positive: bool
-) -> tuple[tuple[tuple[Tensor, Tensor], ...], Tensor]:
-    """Groups and dead maps of `CoarseCams` from one (B, h, w) for each layer, or from the `positive` part of it."""
+    raw: list[Float[Tensor, "b _ _"]], shape: tuple[int, int], positive: bool
+) -> tuple[tuple[tuple[Int[Tensor, " _"], Float[Tensor, "b _ _ _"]], ...], Bool[Tensor, "b n"]]:
+    """Return groups and dead maps of ``CoarseCams``, from the maps themselves or from their positive parts."""
     places: dict[torch.Size, list[int]] = {}
     for i, cam in enumerate(raw):
         places.setdefault(cam.shape[1:], []).append(i)
@@ -243,20 +459,20 @@ def _scaled(
     return tuple(groups), dead
 
 
-def _enlarged(maps: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Maps (B, n, h, w) in another resolution (H, W)."""
+def _enlarged(maps: Float[Tensor, "b n h w"], shape: tuple[int, int]) -> Float[Tensor, "b n h2 w2"]:
+    """Resize maps to another resolution, larger or smaller."""
     if maps.shape[-2:] == shape:
         return maps
     shrinks = maps.shape[-2] > shape[0] or maps.shape[-1] > shape[1]
     return F.interpolate(maps, shape, mode="bilinear", antialias=shrinks)
 
 
-def _extremes(maps: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Least and largest value (B, n, 1, 1) of maps (B, n, h, w) when they are enlarged to `shape`.
-
-    Between four pixels of a map the enlarged one is bilinear, so its extremes are among the first and the last rows
-    and columns there: a few of many, where the enlargement is great.
-    """
+def _extremes(
+    maps: Float[Tensor, "b n h w"], shape: tuple[int, int]
+) -> tuple[Float[Tensor, "b n 1 1"], Float[Tensor, "b n 1 1"]]:
+    """Find the least and the largest value of each map after it has been enlarged to ``shape``."""
+    # Between four pixels of a map, the enlarged map is bilinear: its extremes are in the first and the last rows
+    # and columns there. For a large enlargement these are few.
     (h, w), (height, width) = maps.shape[-2:], shape
     if 2 * h + 2 < height and 2 * w + 2 < width:
         rows, columns = _border(h, height).to(maps), _border(w, width).to(maps)
@@ -267,8 +483,8 @@ def _extremes(maps: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(256)
-def _border(n: int, m: int) -> Tensor:
-    """Of the matrix (m, n) that enlarges n pixels to m, the first and the last row between each two pixels."""
+def _border(n: int, m: int) -> Float[Tensor, "rows n"]:
+    """From the matrix (m, n) that enlarges n pixels to m, take the first and last row between any two pixels."""
     whole = F.interpolate(torch.eye(n, dtype=torch.float64)[None, :, :, None], (m, 1), mode="bilinear")
     left = torch.tensor([((2 * i + 1) * n - m) // (2 * m) for i in range(m)])  # the pixel before
     jump = left.diff() != 0
@@ -276,19 +492,41 @@ def _border(n: int, m: int) -> Tensor:
     return whole[0, :, :, 0].T[torch.cat([edge, jump]) | torch.cat([jump, edge])].contiguous()
 
 
-def _shape(images: Tensor, size: Size) -> tuple[int, int]:
+def _shape(images: Float[Tensor, "b channels h w"], size: Size) -> tuple[int, int]:
     shape = tuple(images.shape[-2:]) if size is None else (size, size) if isinstance(size, int) else size
     if (
         not isinstance(shape, Sequence)
         or len(shape) != 2
         or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape)
     ):
-        raise InputError(f"size must be a number of pixels or (height, width), from 1 on, got {size!r}.")
+        raise InputError(
+            f"size must be a whole number of pixels or (height, width), each at least 1, got {size!r}."
+        )
     return shape[0], shape[1]
 
 
-def check_images(model: nn.Module, images: Tensor) -> None:
-    """Raise InputError for images other than (B, 1, H, W) or (B, 3, H, W) in [0, 1] where the model is."""
+def check_images(model: nn.Module, images: Float[Tensor, "b channels h w"]) -> None:
+    """Check that images are floating point (B, 1, H, W) or (B, 3, H, W) in [0, 1] on the model's device.
+
+    Parameters
+    ----------
+    model
+        Model that the images are meant for.
+    images
+        Images to check.
+
+    Raises
+    ------
+    InputError
+        If the model is no ``nn.Module``, or the images have the wrong type, shape, range or device or contain NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_images(torch.nn.Identity(), torch.full((1, 3, 8, 8), torch.nan))
+    Traceback (most recent call last):
+    sftgan.errors.InputError: images contain NaN or infinite values: replace these first.
+    """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model must be a torch.nn.Module, got {type(model).__name__}.")
     if not isinstance(images, Tensor) or not images.is_floating_point():
@@ -305,7 +543,7 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         )
     low, high = images.aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise InputError("images contain NaN or infinite values: clean them first.")
+        raise InputError("images contain NaN or infinite values: replace these first.")
     if low < -_BEYOND or high > 1 + _BEYOND:
         raise InputError(
             f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: put the normalisation into the model, "

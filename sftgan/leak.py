@@ -1,4 +1,4 @@
-"""How far the target is a linear function of the conditions: exactly, by Eq. 4, and as measured."""
+"""How far the target is a linear function of the conditions: exactly by Eq. 4, and by least squares."""
 
 import pandas as pd
 import seaborn as sns
@@ -14,12 +14,39 @@ from sftgan.study import Study
 
 
 def exact_coefficients(n_layers: int, eta: int = 8, rounding: str = "double") -> list[int] | None:
-    """Integers c_K with last Grad-CAM = sum of c_K CGMA[K], or None where there are none.
+    """Compute the integers c_K with which the CGMAs add up to the last layer's Grad-CAM, if there are any.
 
-    By Eq. 3-4, Positions[K] CGMA[K] is the sum of the first Positions[K] Grad-CAMs. So of the last two positions, N
-    CGMA[eta - 1] minus p CGMA[eta - 2] is the sum of the layers p + 1 .. N: the last layer alone if p = N - 1, and else
-    no combination tells the last layer from the others behind position p. Of a position that occurs twice, as it can
-    where eta is large, the first is taken.
+    By Eqs. 3 and 4, Positions[K] * CGMA[K] is the sum of the first Positions[K] Grad-CAMs. Let N and p be the
+    last two positions. Then N * CGMA[eta - 1] - p * CGMA[eta - 2] is the sum of the layers p + 1 to N. If p =
+    N - 1, this is the last layer alone. Otherwise no combination separates the last layer from the others
+    behind position p. If a position occurs twice, which is possible for large eta, its first occurrence is
+    used.
+
+    Parameters
+    ----------
+    n_layers
+        Number of convolutions, N.
+    eta
+        Number of CGMAs.
+    rounding
+        How Eq. 2 is rounded, "double" or "single" (see ``positions``).
+
+    Returns
+    -------
+    list[int] | None
+        One coefficient for each CGMA; None if there are none.
+
+    Raises
+    ------
+    InputError
+        If the arguments are not valid for ``positions``.
+
+    Examples
+    --------
+    >>> exact_coefficients(8, eta=4), exact_coefficients(50)
+    (None, None)
+    >>> exact_coefficients(8)
+    [0, 0, 0, 0, 0, 0, -7, 8]
     """
     ends, found = positions(n_layers, eta, rounding), [0] * eta
     found[ends.index(n_layers)] = n_layers
@@ -31,7 +58,25 @@ def exact_coefficients(n_layers: int, eta: int = 8, rounding: str = "double") ->
 
 
 def positions_table(eta: int = 8, rounding: str = "double") -> pd.DataFrame:
-    """For each of the paper's architectures its last two positions, and what their CGMAs tell of the last layer."""
+    """Tabulate what the last two CGMAs of the paper's architectures reveal about the last layer.
+
+    Parameters
+    ----------
+    eta
+        Number of CGMAs.
+    rounding
+        How Eq. 2 is rounded, "double" or "single" (see ``positions``).
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each architecture, with its last two positions.
+
+    Raises
+    ------
+    InputError
+        If the arguments are not valid for ``positions``.
+    """
     rows = []
     for name, n in CONVOLUTIONS.items():
         before, last = positions(n, eta, rounding)[-2:]
@@ -50,9 +95,18 @@ def positions_table(eta: int = 8, rounding: str = "double") -> pd.DataFrame:
 
 
 def coefficients(study: Study) -> pd.DataFrame:
-    """The least-squares weights of each setting of `trials.LEAK`, fitted to the training examples of each CNN.
+    """Fit the target of each CNN by its conditions and image, for each setting of ``trials.LEAK``.
 
-    One row per setting, CNN and term: CGMA 0 to eta - 1, red, green, blue and 1.
+    Parameters
+    ----------
+    study
+        Run whose training examples are used.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``setting``, CNN (``data``, ``arch``) and ``term``, with the least-squares
+        ``coefficient``. The terms are CGMA 0 to eta - 1, red, green, blue and 1.
     """
     rows = []
     for setting, switches in trials.LEAK.items():
@@ -67,9 +121,17 @@ def coefficients(study: Study) -> pd.DataFrame:
 
 
 def figure(coefficients: pd.DataFrame) -> Figure:
-    """`coefficients` as one grid of numbers for each setting: a row for each CNN, a column for each term.
+    """Plot the coefficients: for each setting a grid with a row for each CNN and a column for each term.
 
-    Of several data sets the first, which the figure names.
+    Parameters
+    ----------
+    coefficients
+        Frame of ``coefficients``. If it has several data sets, the first is plotted and named in the titles.
+
+    Returns
+    -------
+    Figure
+        The plot.
     """
     terms, settings = list(dict.fromkeys(coefficients["term"])), list(dict.fromkeys(coefficients["setting"]))
     first = coefficients["data"].iloc[0]

@@ -1,8 +1,8 @@
 """SFT layer, condition network, the two generators and the discriminator (paper, section 3.2).
 
-Two variants. `"paper"` is built from the text and Figs. 3 and 4: LSFT and GSFT are the same network but for the
-first convolution of their condition network. `"released"` has the layers, and so the parameter counts, of the
-authors' public code, where the two differ in depth as well.
+There are two variants. ``"paper"`` follows the text and Figs. 3 and 4: LSFT and GSFT differ only in the first
+convolution of their condition network. ``"released"`` has the layers, and so the parameter counts, of the
+authors' public code, where the two also differ in depth.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,11 +20,34 @@ from sftgan.errors import InputError, check_name
 KINDS = ("lsft", "gsft")
 VARIANTS = ("paper", "released")
 SMALLEST = 16  # pixels; the discriminators halve an image three times
-DAMPING = 0.1  # of the last convolution of every branch that is added to, or multiplied with, the features
+DAMPING = 0.1  # initial scale of the last convolution of each branch that changes the features
 
 
 def same_conv(inputs: int, outputs: int, kernel_size: int) -> nn.Module:
-    """Convolution with stride 1 that keeps height and width; an even kernel looks one pixel further down and right."""
+    """Build a convolution with stride 1 that keeps height and width.
+
+    An even kernel reaches one pixel further down and right than up and left.
+
+    Parameters
+    ----------
+    inputs
+        Number of input channels.
+    outputs
+        Number of output channels.
+    kernel_size
+        Side of the kernel in pixels.
+
+    Returns
+    -------
+    nn.Module
+        A module that maps (b, inputs, h, w) to (b, outputs, h, w).
+
+    Examples
+    --------
+    >>> import torch
+    >>> same_conv(3, 8, kernel_size=4)(torch.zeros(1, 3, 5, 7)).shape
+    torch.Size([1, 8, 5, 7])
+    """
     before, after = (kernel_size - 1) // 2, kernel_size // 2
     if before == after:
         return nn.Conv2d(inputs, outputs, kernel_size, padding=before)
@@ -32,7 +56,27 @@ def same_conv(inputs: int, outputs: int, kernel_size: int) -> nn.Module:
 
 
 def conv_chain(channels: Sequence[int], kernel_sizes: Sequence[int], slope: float) -> nn.Sequential:
-    """Convolutions channels[0] -> channels[1] -> ... with a leaky ReLU between, none after the last."""
+    """Build a chain of convolutions with a leaky ReLU between them and none after the last.
+
+    Parameters
+    ----------
+    channels
+        Numbers of channels: convolution i maps ``channels[i]`` to ``channels[i + 1]`` channels.
+    kernel_sizes
+        One kernel size for each convolution, so one fewer than ``channels``.
+    slope
+        Negative slope of the leaky ReLUs.
+
+    Returns
+    -------
+    nn.Sequential
+        The chain, which keeps height and width.
+
+    Examples
+    --------
+    >>> [type(layer).__name__ for layer in conv_chain((3, 8, 4), (3, 1), slope=0.1)]
+    ['Conv2d', 'LeakyReLU', 'Conv2d']
+    """
     layers: list[nn.Module] = []
     for inputs, outputs, kernel_size in zip(channels[:-1], channels[1:], kernel_sizes, strict=True):
         layers += [same_conv(inputs, outputs, kernel_size), nn.LeakyReLU(slope, inplace=True)]
@@ -40,9 +84,27 @@ def conv_chain(channels: Sequence[int], kernel_sizes: Sequence[int], slope: floa
 
 
 class SFTLayer(nn.Module):
-    """Spatial feature transform, Eq. 5 and 6: alpha * x + beta, with alpha = 1 + scale(cond), beta = shift(cond).
+    """Spatial feature transform (SFT) of features by a condition (Eq. 5 and 6).
 
-    forward(x (B, features, H, W), cond (B, condition_features, H, W)) -> (B, features, H, W).
+    Two small chains of convolutions, ``scale`` and ``shift``, read the condition::
+
+        alpha * x + beta,  with alpha = 1 + scale(cond) and beta = shift(cond)
+
+    Parameters
+    ----------
+    features
+        Number of channels of the features.
+    condition_features
+        Number of channels of the condition.
+    kernel_size
+        Kernel size of the two convolutions in each chain.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = SFTLayer(features=8, condition_features=4)
+    >>> layer(torch.zeros(2, 8, 16, 16), torch.zeros(2, 4, 16, 16)).shape
+    torch.Size([2, 8, 16, 16])
     """
 
     def __init__(self, features: int, condition_features: int, kernel_size: int = 1):
@@ -51,14 +113,48 @@ class SFTLayer(nn.Module):
         self.scale = conv_chain(channels, (kernel_size,) * 2, slope=0.1)
         self.shift = conv_chain(channels, (kernel_size,) * 2, slope=0.1)
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b features h w"], cond: Float[Tensor, "b condition_features h w"]
+    ) -> Float[Tensor, "b features h w"]:
+        """Scale and shift features by what the two chains make of the condition.
+
+        Parameters
+        ----------
+        x
+            Features (b, features, h, w).
+        cond
+            Condition (b, condition_features, h, w) of the same height and width.
+
+        Returns
+        -------
+        Tensor
+            Transformed features (b, features, h, w).
+        """
         return x * (self.scale(cond) + 1) + self.shift(cond)
 
 
 class ConditionNetwork(nn.Sequential):
-    """CGMAs -> the condition features that SFT layers read: (B, channels, H, W) -> (B, features, H, W).
+    """Chain of convolutions that turns CGMAs into the condition features of SFT layers (section 3.2).
 
-    One kernel size per convolution, `hidden` channels between them.
+    It maps (b, channels, h, w) to (b, features, h, w).
+
+    Parameters
+    ----------
+    channels
+        Number of CGMAs that are read together.
+    hidden
+        Number of channels between the convolutions.
+    features
+        Number of condition features.
+    kernel_sizes
+        One kernel size for each convolution.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = ConditionNetwork(channels=8, hidden=16, features=4, kernel_sizes=(3, 1))
+    >>> net(torch.zeros(1, 8, 16, 16)).shape
+    torch.Size([1, 4, 16, 16])
     """
 
     def __init__(self, channels: int, hidden: int, features: int, kernel_sizes: Sequence[int]):
@@ -67,9 +163,26 @@ class ConditionNetwork(nn.Sequential):
 
 
 class SFTBlock(nn.Module):
-    """SFT layer, 3x3 convolution and `activation`; with `skip`, the block's input is added to the result.
+    """SFT layer, 3 x 3 convolution and activation, with or without a skip connection.
 
-    forward(x (B, features, H, W), cond (B, condition_features, H, W)) -> (B, features, H, W).
+    Parameters
+    ----------
+    sft
+        The SFT layer.
+    features
+        Number of channels of the features.
+    activation
+        Module that is applied after the convolution.
+    skip
+        Whether the block's input is added to the result.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> block = SFTBlock(SFTLayer(8, 4), 8, nn.ReLU(), skip=True)
+    >>> block(torch.zeros(2, 8, 16, 16), torch.zeros(2, 4, 16, 16)).shape
+    torch.Size([2, 8, 16, 16])
     """
 
     def __init__(self, sft: SFTLayer, features: int, activation: nn.Module, skip: bool):
@@ -79,15 +192,44 @@ class SFTBlock(nn.Module):
         self.activation = activation
         self.skip = skip
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b features h w"], cond: Float[Tensor, "b condition_features h w"]
+    ) -> Float[Tensor, "b features h w"]:
+        """Apply SFT layer, convolution and activation; add the input if there is a skip connection.
+
+        Parameters
+        ----------
+        x
+            Features (b, features, h, w).
+        cond
+            Condition (b, condition_features, h, w) of the same height and width.
+
+        Returns
+        -------
+        Tensor
+            Features (b, features, h, w).
+        """
         out = self.activation(self.conv(self.sft(x, cond)))
         return x + out if self.skip else out
 
 
 class ResidualBlock(nn.Module):
-    """Three convolutions whose result, after `activation`, is added to the block's input.
+    """Chain of convolutions whose result, after an activation, is added to the block's input.
 
-    forward(x (B, features, H, W)) -> (B, features, H, W).
+    Parameters
+    ----------
+    convs
+        The convolutions; they keep the number of channels, height and width.
+    activation
+        Module that is applied after the convolutions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> block = ResidualBlock(conv_chain((8, 8, 8, 8), (3, 1, 3), slope=0.1), nn.Identity())
+    >>> block(torch.zeros(2, 8, 16, 16)).shape
+    torch.Size([2, 8, 16, 16])
     """
 
     def __init__(self, convs: nn.Sequential, activation: nn.Module):
@@ -95,20 +237,53 @@ class ResidualBlock(nn.Module):
         self.convs = convs
         self.activation = activation
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b features h w"]) -> Float[Tensor, "b features h w"]:
+        """Add the activated result of the convolutions to the input.
+
+        Parameters
+        ----------
+        x
+            Features (b, features, h, w).
+
+        Returns
+        -------
+        Tensor
+            Features (b, features, h, w).
+        """
         return x + self.activation(self.convs(x))
 
 
 class Generator(nn.Module):
-    """SFT generator: image and CGMAs -> interpretation map (section 3.2, Figs. 3 and 4).
+    """SFT generator: from an image and its CGMAs to an interpretation map (section 3.2, Figs. 3 and 4).
 
-    `kind="lsft"` (3.2.3): one condition network maps each CGMA by itself; CGMA k feeds SFT block k.
-    `kind="gsft"` (3.2.2): the condition network maps all `eta` CGMAs together; the result feeds every SFT block.
+    LSFT (3.2.3): the condition network maps each CGMA separately, and CGMA k feeds SFT block k.
+    GSFT (3.2.2): the condition network maps all CGMAs together, and the result feeds every SFT block.
 
-    forward(images (B, 3, H, W) in [0, 1], conditions (B, eta, h, w)) -> maps (B, H, W) in [0, 1], or, for
-    `channels=3` (as in the released code, and so the default of `variant="released"`), JET pictures (B, 3, H, W): those
-    of the released variant have no output activation. Conditions of another height and width than the images are
-    resized bilinearly. Raises InputError for names and shapes that do not fit.
+    Parameters
+    ----------
+    kind
+        ``"lsft"`` or ``"gsft"``.
+    eta
+        Number of CGMAs per image.
+    width
+        Number of features.
+    variant
+        ``"paper"`` or ``"released"``.
+    channels
+        1 for maps, 3 for JET pictures of them; None for what the variant does: 1 for ``"paper"``, 3 for
+        ``"released"``.
+
+    Raises
+    ------
+    InputError
+        If ``kind`` or ``variant`` is unknown, or ``eta`` or ``width`` is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> generator = Generator("lsft", eta=2, width=4)
+    >>> generator(torch.rand(1, 3, 16, 16), torch.rand(1, 2, 8, 8)).shape
+    torch.Size([1, 16, 16])
     """
 
     def __init__(
@@ -134,14 +309,56 @@ class Generator(nn.Module):
         _initialise(self)
         self.to(memory_format=torch.channels_last)  # trains 1.3 to 1.5 times faster on a CPU
 
-    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], conditions: Float[Tensor, "b eta h2 w2"]
+    ) -> Float[Tensor, "b h w"] | Float[Tensor, "b 3 h w"]:
+        """Generate interpretation maps.
+
+        Parameters
+        ----------
+        images
+            Images (b, 3, h, w) in [0, 1].
+        conditions
+            CGMAs (b, eta, h2, w2) in [0, 1]; they are resized bilinearly to the size of the images.
+
+        Returns
+        -------
+        Tensor
+            Maps (b, h, w) in [0, 1], or JET pictures (b, 3, h, w) if ``channels`` is 3: in [0, 1] for the
+            paper variant, without an output activation for the released one.
+
+        Raises
+        ------
+        InputError
+            If a shape or the type of the images does not fit.
+        """
         out = self.logits(images, conditions)
         if self.channels == 1:
             return torch.sigmoid(out).squeeze(1)
         return out if self.variant == "released" else torch.sigmoid(out)
 
-    def logits(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """The output of the last convolution: (B, channels, H, W)."""
+    def logits(
+        self, images: Float[Tensor, "b 3 h w"], conditions: Float[Tensor, "b eta h2 w2"]
+    ) -> Float[Tensor, "b channels h w"]:
+        """Compute the output of the last convolution, before any output activation.
+
+        Parameters
+        ----------
+        images
+            Images (b, 3, h, w) in [0, 1].
+        conditions
+            CGMAs (b, eta, h2, w2) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Logits (b, channels, h, w).
+
+        Raises
+        ------
+        InputError
+            If a shape or the type of the images does not fit.
+        """
         _check_images(images, smallest=1)
         _check_conditions(conditions, len(images), self.eta)
         features = self._condition_features(conditions, images.shape[-2:])
@@ -150,21 +367,39 @@ class Generator(nn.Module):
             x = block(x, next(features)) if isinstance(block, SFTBlock | SFTLayer) else block(x)
         return self.tail(first + x)
 
-    def _condition_features(self, conditions: Tensor, size: torch.Size) -> Iterator[Tensor]:
-        """One (B, C, H, W) tensor for each SFT block in turn."""
+    def _condition_features(
+        self, conditions: Float[Tensor, "b eta h2 w2"], size: torch.Size
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Return one tensor for each SFT block, in order."""
         if conditions.shape[-2:] != size:
             conditions = _resized(conditions, size)
         if self.kind == "gsft":
             return repeat(self.condition_network(conditions))
-        alone = conditions.transpose(0, 1).reshape(-1, 1, *size)  # all first CGMAs, all second ones, ...
+        alone = conditions.transpose(0, 1).reshape(-1, 1, *size)  # all first CGMAs, all second CGMAs, ...
         return iter(self.condition_network(alone).unflatten(0, (self.eta, -1)))
 
 
 class ConcatGenerator(nn.Module):
-    """Control: a plain convolutional net that is given the image and all conditions at its input, side by side.
+    """Control without SFT: a plain convolutional net that reads the image and all conditions together.
 
-    The blocks of `Generator` with a convolution in the place of each SFT layer, eight triplets for any `eta`, which may
-    be 0: then it sees the image only. forward as that of `Generator`, to maps (B, H, W) or pictures (B, 3, H, W).
+    Image and conditions are concatenated at the input. The net has the blocks of ``Generator``, with a
+    residual convolution in place of each SFT block, always in eight triplets.
+
+    Parameters
+    ----------
+    eta
+        Number of CGMAs per image; with 0 the net sees only the image.
+    width
+        Number of features.
+    channels
+        1 for maps, 3 for JET pictures of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = ConcatGenerator(eta=2, width=4)
+    >>> net(torch.rand(1, 3, 16, 16), torch.rand(1, 2, 8, 8)).shape
+    torch.Size([1, 16, 16])
     """
 
     def __init__(self, eta: int = 8, width: int = 64, channels: int = 1):
@@ -180,7 +415,28 @@ class ConcatGenerator(nn.Module):
         _initialise(self)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], conditions: Float[Tensor, "b eta h2 w2"]
+    ) -> Float[Tensor, "b h w"] | Float[Tensor, "b 3 h w"]:
+        """Generate interpretation maps.
+
+        Parameters
+        ----------
+        images
+            Images (b, 3, h, w) in [0, 1].
+        conditions
+            CGMAs (b, eta, h2, w2) in [0, 1]; they are resized bilinearly to the size of the images.
+
+        Returns
+        -------
+        Tensor
+            Maps (b, h, w), or JET pictures (b, 3, h, w) if ``channels`` is 3; both in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If a shape or the type of the images does not fit.
+        """
         _check_images(images, smallest=1)
         _check_conditions(conditions, len(images), self.eta)
         if self.eta and conditions.shape[-2:] != images.shape[-2:]:
@@ -192,12 +448,25 @@ class ConcatGenerator(nn.Module):
 
 
 def concat_width(width: int) -> int:
-    """Width of the `ConcatGenerator` that has, at eta = 8, as nearly as can be the parameters of an LSFT generator."""
+    """Find the width that gives ``ConcatGenerator`` about as many parameters as an LSFT generator.
+
+    Both have eta = 8. The search builds many nets and so draws random numbers.
+
+    Parameters
+    ----------
+    width
+        Width of the LSFT generator.
+
+    Returns
+    -------
+    int
+        Width of the ``ConcatGenerator``.
+    """
     goal = count_parameters(Generator("lsft", 8, width))
     return min(range(1, 3 * width), key=lambda w: abs(count_parameters(ConcatGenerator(8, w)) - goal))
 
 
-def _resized(conditions: Tensor, size: torch.Size) -> Tensor:
+def _resized(conditions: Float[Tensor, "b eta h2 w2"], size: torch.Size) -> Float[Tensor, "b eta h w"]:
     return F.interpolate(conditions, size, mode="bilinear", align_corners=False, antialias=True)
 
 
@@ -206,11 +475,9 @@ def _condition_features(width: int) -> int:
 
 
 def _paper_trunk(eta: int, width: int) -> Iterator[nn.Module]:
-    """`eta` times residual block, SFT block, residual block (Fig. 4).
+    """Yield residual block, SFT block, residual block, ``eta`` times over (Fig. 4)."""
 
-    The paper gives no kernel sizes: 3-1-3 in residual blocks costs a quarter less than 3-3-3 at width 64.
-    """
-
+    # The paper gives no kernel sizes: 3-1-3 costs a quarter less than 3-3-3 at width 64.
     def residual() -> ResidualBlock:
         return ResidualBlock(conv_chain((width,) * 4, (3, 1, 3), slope=0.1), nn.Identity())
 
@@ -222,7 +489,7 @@ def _paper_trunk(eta: int, width: int) -> Iterator[nn.Module]:
 
 
 def _released_trunk(kind: str, eta: int, width: int) -> Iterator[nn.Module]:
-    """LSFT: `eta` SFT blocks with residual blocks between them. GSFT: 32 SFT blocks and an SFT layer."""
+    """Yield ``eta`` SFT blocks with residual blocks between (LSFT), or 32 SFT blocks and a layer (GSFT)."""
 
     def sft() -> SFTLayer:
         return SFTLayer(width, _condition_features(width), kernel_size=3)
@@ -241,12 +508,33 @@ def _released_trunk(kind: str, eta: int, width: int) -> Iterator[nn.Module]:
 
 
 class Discriminator(nn.Module):
-    """Tells (image, Grad-CAM map) pairs from (image, generated map) pairs: one logit per image, high for real.
+    """Discriminator that tells pairs of image and Grad-CAM map from pairs of image and generated map.
 
-    forward(images (B, 3, H, W), maps) -> (B,). Maps are (B, H, W), or (B, 3, H, W) for `channels=3`, which is the only
-    choice for `variant="released"`.
-    The paper variant takes any image of at least 16 x 16 pixels; the released one ends in dense layers and takes
-    images of `size` x `size` pixels only. Raises InputError for names and shapes that do not fit.
+    The paper variant takes images of at least 16 x 16 pixels. The released variant ends in dense layers, so
+    it takes images of one size only.
+
+    Parameters
+    ----------
+    width
+        Number of features.
+    variant
+        ``"paper"`` or ``"released"``.
+    size
+        Side of the images in pixels, at least 16; used by the released variant only.
+    channels
+        1 for maps, 3 for JET pictures of them; the released variant always takes 3.
+
+    Raises
+    ------
+    InputError
+        If ``variant`` is unknown, ``width`` is not a whole number of at least 1, or ``size`` is too small.
+
+    Examples
+    --------
+    >>> import torch
+    >>> discriminator = Discriminator(width=4)
+    >>> discriminator(torch.rand(2, 3, 16, 16), torch.rand(2, 16, 16)).shape
+    torch.Size([2])
     """
 
     def __init__(self, width: int = 64, variant: str = "paper", size: int = 64, channels: int = 1):
@@ -260,16 +548,38 @@ class Discriminator(nn.Module):
         elif size >= SMALLEST:
             self.net = _PairNet(width, size)
         else:
-            raise InputError(f"size is {size}: give a discriminator images of at least {SMALLEST} pixels")
+            raise InputError(f"size is {size}: give a size of at least {SMALLEST} pixels")
         _initialise(self)
 
-    def forward(self, images: Tensor, maps: Tensor) -> Tensor:
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b h w"] | Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, " b"]:
+        """Judge how real pairs of image and map look.
+
+        Parameters
+        ----------
+        images
+            Images (b, 3, h, w) in [0, 1].
+        maps
+            Maps (b, h, w), or JET pictures (b, 3, h, w) if ``channels`` is 3.
+
+        Returns
+        -------
+        Tensor
+            One logit for each pair, (b,); high for Grad-CAM maps.
+
+        Raises
+        ------
+        InputError
+            If a shape or the type of the images does not fit, or the images do not have the size that the
+            released variant was built for.
+        """
         _check_images(images, SMALLEST)
         batch, _, height, width = images.shape
         wanted = (batch, height, width) if self.channels == 1 else (batch, 3, height, width)
         if maps.shape != wanted:
             raise InputError(
-                f"maps have shape {tuple(maps.shape)}: give the discriminator {wanted}, as the images ask"
+                f"maps have shape {tuple(maps.shape)}: give {wanted} to fit images and discriminator"
             )
         if self.size is not None:
             if (height, width) != (self.size, self.size):
@@ -279,7 +589,7 @@ class Discriminator(nn.Module):
 
 
 def _strided_net(channels: int, width: int) -> nn.Sequential:
-    """(B, channels, H, W) -> (B, 1, H/8, W/8), a logit for each patch."""
+    """Build a net from (b, channels, h, w) to one logit for each patch, (b, 1, h // 8, w // 8)."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
         layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
@@ -287,7 +597,7 @@ def _strided_net(channels: int, width: int) -> nn.Sequential:
 
 
 class _PairNet(nn.Module):
-    """The released discriminator: image and map apart, then together, then dense layers."""
+    """Released discriminator: image and map separately, then together, then dense layers."""
 
     def __init__(self, width: int, size: int):
         super().__init__()
@@ -298,19 +608,21 @@ class _PairNet(nn.Module):
         hidden = [nn.Linear(flat, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU()]
         self.dense = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 1))
 
-    def forward(self, images: Tensor, maps: Tensor) -> Tensor:
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], maps: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, " b"]:
         pair = torch.cat([self.image(images), self.map(maps)], dim=1)
         return self.dense(self.both(pair)).squeeze(1)
 
 
 class _BlockGroup(nn.Module):
-    """Three blocks of three 3x3 convolutions: plain, with skip, with skip and max pooling by 2."""
+    """Three blocks of three 3 x 3 convolutions: plain, with skip, with skip and max pooling by 2."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.first, self.second, self.third = (_relu_block(n, outputs) for n in (inputs, outputs, outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b inputs h w"]) -> Float[Tensor, "b outputs h2 w2"]:
         x = self.first(x)
         x = x + self.second(x)
         return F.max_pool2d(x, 2) + F.max_pool2d(self.third(x), 2)
@@ -324,7 +636,7 @@ def _relu_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Glorot weights, zero biases, and damped ends of branches: dozens of undamped SFT layers in a row explode."""
+    """Set Glorot weights and zero biases; damp the ends of branches, or dozens of SFT layers explode."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(part.weight)
@@ -348,7 +660,7 @@ def _branch_ends(modules: Iterable[nn.Module]) -> Iterator[Any]:
 
 def _check_count(value: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{what} is {value!r}: give a whole number from 1 on")
+        raise InputError(f"{what} is {value!r}: give a whole number of at least 1")
     return value
 
 
@@ -379,12 +691,47 @@ def _check_conditions(conditions: Tensor, batch: int, eta: int) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Count the trainable parameters of a module.
+
+    Parameters
+    ----------
+    module
+        Any module.
+
+    Returns
+    -------
+    int
+        Number of parameters that require a gradient.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def flops(generator: Generator, size: int) -> int:
-    """Floating-point operations (a multiply-add counts as two) of one map of a `size` x `size` pixel image."""
+    """Count the floating-point operations that one map takes; a multiply-add counts as two.
+
+    Parameters
+    ----------
+    generator
+        The generator.
+    size
+        Side of the image in pixels.
+
+    Returns
+    -------
+    int
+        Operations for one square image.
+
+    Examples
+    --------
+    >>> flops(Generator("gsft", eta=1, width=4), size=10)
+    212800
+    """
     like = next(generator.parameters())
     image, conditions = like.new_zeros(1, 3, size, size), like.new_zeros(1, generator.eta, size, size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

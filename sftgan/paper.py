@@ -1,13 +1,21 @@
-"""What the paper published, and how a measured difference is judged against it."""
+"""Values and claims that the paper published, and the rule that judges a measured difference."""
 
 from typing import NamedTuple
 
 UNKNOWN = "not available"
-"""Stands wherever a cell of Tables 1 to 3 would: no public copy with the cells was found."""
+"""Stands for every cell of Tables 1 to 3, because no public copy of the paper with these cells was found."""
 
 
 class Published(NamedTuple):
-    """A published value and where it stands."""
+    """A published value and where it stands.
+
+    Attributes
+    ----------
+    value
+        The value.
+    where
+        Section or table of the paper.
+    """
 
     value: float
     where: str
@@ -15,7 +23,7 @@ class Published(NamedTuple):
 
 DICE_LSFT = Published(0.6588, "Table 2 and section 4.2.2")
 CNN_ACCURACIES = {"similar": 0.95, "dissimilar": 0.90}
-"""Section 4.1.1: each of the nine CNNs of the first strategy; an average over the data sets for the second."""
+"""Section 4.1.1, by strategy: a bound for each of the nine CNNs, and one for averages over the data sets."""
 CHINESE_MNIST_ACCURACY = Published(0.99, "section 4.1.1, average of the three CNNs")
 ANIMALS10_ACCURACY = Published(0.95, "section 4.1.1, average of the three CNNs")
 EPOCHS_THREE_DATASETS = Published(1, "section 4.3.3")
@@ -26,13 +34,29 @@ WIN_LSFT = Published(53.9, "Table 3 and section 4.2.3, per cent against Grad-CAM
 CATS_DOGS_ACCURACY = Published(0.99, "section 4.3.4, InceptionV3")
 EMNIST_ACCURACY = Published(0.97, "section 4.3.4, Xception")
 NOISE = (0.05, 0.5)
-"""The densities of section 4.4."""
+"""Lowest and highest noise density of section 4.4."""
 UNSEEN = {"emnist": "xception", "cats_vs_dogs": "inception_v3", "instruments": "vgg19"}
-"""The unseen pairs of section 4.3.4, data set -> CNN, which section 5 looks into as well."""
+"""The unseen pairs of sections 4.3.4 and 5: data set -> CNN."""
 
 
 class Survey(NamedTuple):
-    """Published counts of section 6: questions by the answer of the majority."""
+    """Published counts of a survey (section 6): questions by the answer of the majority.
+
+    Attributes
+    ----------
+    task
+        What the CNN did: "classification" or "captioning".
+    people
+        Number of participants.
+    lsft
+        Questions in which the majority preferred LSFT.
+    grad_cam
+        Questions in which the majority preferred Grad-CAM.
+    tie
+        Questions that ended in a tie.
+    where
+        Section and figure of the paper.
+    """
 
     task: str
     people: int
@@ -64,9 +88,15 @@ RELEVANCE = {
         "3": (5590, 4750, 5490, 4060, 5360, 4610, 5500, 4240),
     },
 }
-"""Fig. 14, relevance of CGMA 0 to 7 of nine images, read off the picture: good to about 10 units (EMNIST) or 20."""
+"""Fig. 14: relevance of CGMAs 0 to 7 for nine images.
+
+The values were read off the picture, to about 10 units for EMNIST and 20 for the others.
+"""
 RELEVANCE_MAXIMUM = 64 * 64 * 3
-"""The largest value Eq. 10 can take there: 6080 exceeds 64 * 64, so the sum runs over three colours as well."""
+"""Largest possible value of Eq. 10 in Fig. 14.
+
+One value, 6080, exceeds 64 * 64, so the paper's sum includes the three colours.
+"""
 
 CONVOLUTIONS = {
     "VGG16": 13,
@@ -76,11 +106,32 @@ CONVOLUTIONS = {
     "InceptionV3": 94,
     "Xception": 40,
 }
-"""N, the convolutions of the paper's architectures: projections count, a separable convolution counts once."""
+"""Number N of convolutions in the paper's architectures.
+
+Projections count; a separable convolution counts once.
+"""
 
 
 class Ordering(NamedTuple):
-    """A claim that one method's mean of a measure is larger than another's, and where the paper makes it."""
+    """A claim that one method's mean of a measure is larger than another's.
+
+    Attributes
+    ----------
+    claim
+        The claim in words.
+    where
+        Where the paper makes it, or "beyond the paper".
+    measure
+        Column of a frame, or one of ``metrics.STATISTICS``.
+    larger
+        Method with the larger value.
+    smaller
+        Method with the smaller value.
+    truth
+        Ground truth to which the claim is limited; None for frames without a ground truth.
+    dataset
+        Data set to which the claim is limited; None for all.
+    """
 
     claim: str
     where: str
@@ -111,7 +162,7 @@ ORDERINGS = (
         "LSFT's Dice is above Grad-CAM's, truth: the object", "Table 2", "dice", "LSFT", "Grad-CAM", "object"
     ),
 )
-"""The orderings of Tables 1 and 2 that the text gives (sections 4.2.1 and 4.2.2)."""
+"""The orderings of Tables 1 and 2 that the text states (sections 4.2.1 and 4.2.2)."""
 
 
 FAITHFULNESS_ORDERINGS = tuple(
@@ -131,9 +182,10 @@ FAITHFULNESS_ORDERINGS = tuple(
         ("LSFT's wins minus losses against Grad-CAM are above GSFT's", "balance", "LSFT", "GSFT"),
     )
 )
-"""The orderings of Table 3 that the text gives (section 4.2.3), in the paper's definition and in that of Grad-CAM++.
+"""The orderings of Table 3 that the text states (section 4.2.3), in two definitions.
 
-balance is wins minus losses against Grad-CAM, see `faithfulness.confidences`.
+The definitions are the paper's and that of Grad-CAM++.
+The measure ``balance`` is wins minus losses against Grad-CAM; see ``faithfulness.confidences``.
 """
 
 
@@ -150,7 +202,7 @@ NOISE_LEVELS = (
         "mean map",
     ),
 )
-"""What is to hold at the densities of section 4.4."""
+"""Claims on the means over the densities of section 4.4."""
 NOISE_SLOPES = (
     Ordering(
         "GSFT's background error grows faster than LSFT's: the gap widens",
@@ -167,7 +219,7 @@ NOISE_SLOPES = (
         "GSFT",
     ),
 )
-"""What is to hold of the slopes over these densities."""
+"""Claims on the slopes over the densities of section 4.4."""
 
 
 QUALITATIVE_ORDERINGS = {
@@ -212,14 +264,34 @@ QUALITATIVE_ORDERINGS = {
         ),
     ),
 }  # fmt: skip
-"""What the text says of Figs. 6, 8 and 9, for the frames of `experiments` named in `claims.qualitative_claims`."""
+"""What the text says of Figs. 6, 8 and 9.
+
+The keys are the frames that ``claims.qualitative_claims`` takes.
+"""
 
 
 def verdict(low: float, high: float) -> str:
-    """Judge a claimed positive difference by its measured interval.
+    """Judge the claim that a difference is positive by its interval.
 
-    The criterion is the same for every claim: "holds" where the whole interval is above zero, "does not hold" where
-    no part of it is, "depends" where it contains zero.
+    Every claim is judged by this criterion.
+
+    Parameters
+    ----------
+    low
+        Lower end of the measured interval.
+    high
+        Upper end of the measured interval.
+
+    Returns
+    -------
+    str
+        "holds" if the whole interval lies above zero, "does not hold" if no part of it does, and "depends"
+        (undecided) otherwise.
+
+    Examples
+    --------
+    >>> verdict(0.1, 0.3), verdict(-0.3, -0.1), verdict(-0.1, 0.1)
+    ('holds', 'does not hold', 'depends')
     """
     if low > 0:
         return "holds"
@@ -229,9 +301,29 @@ def verdict(low: float, high: float) -> str:
 
 
 def verdict_between(low: float, high: float, at_least: float, at_most: float) -> str:
-    """Judge the claim that a value lies from `at_least` to `at_most` by its measured interval, by the same criterion.
+    """Judge the claim that a value lies within a range by its interval.
 
-    "holds" where the whole interval lies there, "does not hold" where no part of it does, "depends" otherwise.
+    Parameters
+    ----------
+    low
+        Lower end of the measured interval.
+    high
+        Upper end of the measured interval.
+    at_least
+        Lower end of the claimed range.
+    at_most
+        Upper end of the claimed range.
+
+    Returns
+    -------
+    str
+        "holds" if the whole interval lies in the range, "does not hold" if no part of it does, and "depends"
+        (undecided) otherwise.
+
+    Examples
+    --------
+    >>> verdict_between(0.45, 0.55, 0.4, 0.6), verdict_between(0.5, 0.7, 0.4, 0.6)
+    ('holds', 'depends')
     """
     if at_least <= low and high <= at_most:
         return "holds"

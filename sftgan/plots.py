@@ -1,4 +1,4 @@
-"""Figures: pictures of maps, curves and intervals. Every function returns a matplotlib figure."""
+"""Figures of maps, curves and intervals; every function returns a matplotlib figure."""
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +23,7 @@ METHOD_COLOURS = {
     "mean activation": "#999933", "last CGMA": "#56b4e9", "mean of CGMAs": "#44aa99", "linear": "#332288",
     "linear (this CNN)": "#6699cc",
 }  # fmt: skip
-OTHER_COLOURS = ("#332288", "#882255", "#808080", "#999933", "#661100")  # of lines that are no methods
+OTHER_COLOURS = ("#332288", "#882255", "#808080", "#999933", "#661100")  # of lines that are not methods
 
 sns.set_theme(
     style="whitegrid", context="notebook", rc={"figure.dpi": 110, "figure.constrained_layout.use": True}
@@ -38,9 +38,28 @@ def map_grid(
     scale: bool = True,
     texts: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
-    """A grid of images (3, H, W) in [0, 1], shown as they are, and maps (H, W) in [0, 1], shown as heat maps.
+    """Draw a grid of images and maps.
 
-    scale: whether the heat maps' colour bar stands beside them. texts: a few characters below each picture.
+    Parameters
+    ----------
+    rows
+        Rows of equal length. Images are (3, H, W) in [0, 1] and keep their colours; maps are (H, W) in [0,
+        1] and become heat maps.
+    row_titles
+        One title for each row.
+    column_titles
+        One title for each column.
+    cell
+        Width and height of one picture in inches.
+    scale
+        Whether to add the colour bar of the heat maps.
+    texts
+        A few characters below each picture, in the layout of ``rows``; None for none.
+
+    Returns
+    -------
+    Figure
+        The grid.
     """
     figure, axes = plt.subplots(
         len(rows), len(rows[0]), figsize=(cell * len(rows[0]) + 1.9, cell * len(rows) + 0.5), squeeze=False
@@ -80,9 +99,33 @@ def intervals(
     width: float = 3.1,
     reference_in: Collection[str] | None = None,
 ) -> Figure:
-    """Points `mean` with bars from `low` to `high`, one line for each value of `y`; `panel` makes columns.
+    """Draw means with their intervals, one line for each value of a column.
 
-    `reference` is a published value and its name, drawn as a dashed line in the panels `reference_in` (None: in all).
+    Parameters
+    ----------
+    frame
+        One row for each interval, with the columns ``mean``, ``low`` and ``high``.
+    x
+        Label of the x axis.
+    y
+        Column whose values are the lines, in order of appearance.
+    panel
+        Column whose values become panels side by side; None for one panel.
+    colours
+        Colour of each value of ``y``; black for values without one.
+    reference
+        Published value and its name, drawn as a dashed line.
+    limits
+        Limits of the x axis.
+    width
+        Width of a panel in inches.
+    reference_in
+        Panels that show the reference; None for all.
+
+    Returns
+    -------
+    Figure
+        The panels.
     """
     panels = [None] if panel is None else list(dict.fromkeys(frame[panel]))
     names = list(dict.fromkeys(frame[y]))
@@ -111,14 +154,51 @@ def intervals(
 
 
 def fitted(frame: pd.DataFrame, *values: float) -> tuple[float, float]:
-    """Limits of an axis that holds all intervals of a frame, and some values, with a margin of a twentieth."""
+    """Compute axis limits that contain all intervals of a frame, with a margin of 5 % on each side.
+
+    Parameters
+    ----------
+    frame
+        Intervals in the columns ``low`` and ``high``.
+    *values
+        Further values that the limits must contain.
+
+    Returns
+    -------
+    tuple[float, float]
+        Lower and upper limit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> low, high = fitted(pd.DataFrame({"low": [2.0, 4.0], "high": [6.0, 10.0]}), 0.0)
+    >>> print(low, high)
+    -0.5 10.5
+    """
     low, high = min([frame["low"].min(), *values]), max([frame["high"].max(), *values])
     margin = 0.05 * (high - low)
     return low - margin, high + margin
 
 
 def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> Figure:
-    """Points `mean` with bars from `low` to `high` for each `method`, side by side in each `group`, by `panel`."""
+    """Draw means with their intervals, the methods side by side in each group.
+
+    Parameters
+    ----------
+    frame
+        One row for each interval, with the columns ``method``, ``mean``, ``low`` and ``high``.
+    x
+        Label of the x axis.
+    group
+        Column whose values are the groups, in order of appearance.
+    panel
+        Column whose values become panels side by side.
+
+    Returns
+    -------
+    Figure
+        The panels with one common legend.
+    """
     panels, groups = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[group]))
     methods = list(dict.fromkeys(frame["method"]))
     figure, axes = plt.subplots(
@@ -142,7 +222,20 @@ def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> F
 
 
 def confusion_matrices(matrices: Mapping[str, Tensor], classes: Mapping[str, Sequence[str]]) -> Figure:
-    """Confusion matrices (C, C), rows the true class, each row scaled to 1; one panel for each key."""
+    """Draw confusion matrices, each row scaled to a sum of 1.
+
+    Parameters
+    ----------
+    matrices
+        One matrix (C, C) of counts for each panel, by title; rows are the true classes.
+    classes
+        Names of the C classes, by the same titles.
+
+    Returns
+    -------
+    Figure
+        Up to three panels a row.
+    """
     columns = min(3, len(matrices))
     lines = -(-len(matrices) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(2.7 * columns + 0.6, 2.8 * lines), squeeze=False)
@@ -165,7 +258,21 @@ def confusion_matrices(matrices: Mapping[str, Tensor], classes: Mapping[str, Seq
 
 
 def training_curves(losses: Mapping[str, pd.DataFrame], smooth: int = 20) -> Figure:
-    """Discriminator, adversarial and reconstruction loss by step for several GANs, as running means."""
+    """Draw the discriminator, adversarial and reconstruction losses of several GANs.
+
+    Parameters
+    ----------
+    losses
+        One frame for each GAN, by name, with the columns ``step``, ``discriminator``, ``adversarial`` and
+        ``reconstruction``.
+    smooth
+        Number of rows in the running mean.
+
+    Returns
+    -------
+    Figure
+        One panel for each loss.
+    """
     parts = {
         "discriminator": "discriminator (BCE)",
         "adversarial": "generator, adversarial (BCE)",
@@ -187,9 +294,23 @@ def training_curves(losses: Mapping[str, pd.DataFrame], smooth: int = 20) -> Fig
 def progress_curves(
     curves: Mapping[str, pd.DataFrame], y: str, y_title: str, reference: tuple[float, str]
 ) -> Figure:
-    """A measure on held-out classes, by epoch and by step: the same curves twice.
+    """Draw the same learning curves twice: by epoch and by step.
 
-    `reference` is a value to compare with and its name, drawn as a dashed line.
+    Parameters
+    ----------
+    curves
+        One frame for each curve, by name, with the columns ``epoch``, ``step`` and ``y``.
+    y
+        Column to draw, a measure on held-out classes.
+    y_title
+        Label of the y axis.
+    reference
+        Value to compare with and its name, drawn as a dashed line.
+
+    Returns
+    -------
+    Figure
+        Two panels.
     """
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 2.9), sharey=True)
     for axis, x in zip(axes, ("epoch", "step"), strict=True):
@@ -203,7 +324,18 @@ def progress_curves(
 
 
 def correlation_curves(frame: pd.DataFrame) -> Figure:
-    """Mean of `r` by position `K`, one panel for each `arch`, one line for each `kind`, 95 % bootstrap bands."""
+    """Draw the mean correlation with the last layer by position, with 95 % bootstrap bands.
+
+    Parameters
+    ----------
+    frame
+        Columns ``arch`` (one panel each), ``kind`` (one line each), position ``K`` and correlation ``r``.
+
+    Returns
+    -------
+    Figure
+        The panels with one common legend.
+    """
     archs = list(dict.fromkeys(frame["arch"]))
     figure, axes = plt.subplots(
         1, len(archs), figsize=(3 * len(archs) + 0.6, 2.9), sharey=True, squeeze=False
@@ -219,7 +351,18 @@ def correlation_curves(frame: pd.DataFrame) -> Figure:
 
 
 def dead_layers(shares: Mapping[str, Tensor]) -> Figure:
-    """Share of images (N,) for which each convolution's Grad-CAM is empty, one panel for each CNN."""
+    """Draw the share of images for which each convolution's Grad-CAM is empty.
+
+    Parameters
+    ----------
+    shares
+        The shares (N,) of the N convolutions in order of execution, by the name of the CNN.
+
+    Returns
+    -------
+    Figure
+        One panel for each CNN.
+    """
     figure, axes = plt.subplots(
         1, len(shares), figsize=(3 * len(shares) + 0.6, 2.5), sharey=True, squeeze=False
     )
@@ -233,9 +376,22 @@ def dead_layers(shares: Mapping[str, Tensor]) -> Figure:
 
 
 class Lines(NamedTuple):
-    """One row of panels of `stacked_curves`: means of the column `y`, one line for each `hue`.
+    """One row of panels of ``stacked_curves``.
 
-    level: a column whose mean is drawn dotted, under its name. bottom: where the axis begins, None: where the data do.
+    Attributes
+    ----------
+    frame
+        Values, one row for each image and point of the x axis.
+    y
+        Column whose mean is drawn.
+    title
+        Label of the y axis.
+    hue
+        Column whose values are the lines.
+    level
+        Column whose mean is drawn as a dotted line with the column's name; None for none.
+    bottom
+        Lower limit of the y axis; None to fit the data.
     """
 
     frame: pd.DataFrame
@@ -249,12 +405,52 @@ class Lines(NamedTuple):
 def curves(
     frame: pd.DataFrame, x: str, y: str, panel: str, x_title: str, y_title: str, hue: str = "method"
 ) -> Figure:
-    """Mean of `y` by `x` with 95 % bootstrap bands, one line for each `hue`, one panel for each `panel`."""
+    """Draw the mean of a column with 95 % bootstrap bands, in one row of panels.
+
+    Parameters
+    ----------
+    frame
+        Values, one row for each image and point of the x axis.
+    x
+        Column of the x axis.
+    y
+        Column whose mean is drawn.
+    panel
+        Column whose values become panels.
+    x_title
+        Label of the x axis.
+    y_title
+        Label of the y axis.
+    hue
+        Column whose values are the lines.
+
+    Returns
+    -------
+    Figure
+        The panels.
+    """
     return stacked_curves([Lines(frame, y, y_title, hue)], x, panel, x_title)
 
 
 def stacked_curves(rows: Sequence[Lines], x: str, panel: str, x_title: str) -> Figure:
-    """Rows of panels, one for each `panel`, on the same x axis: means by `x` with 95 % bootstrap bands."""
+    """Draw several rows of panels over the same x axis, as means with 95 % bootstrap bands.
+
+    Parameters
+    ----------
+    rows
+        What each row shows.
+    x
+        Column of the x axis.
+    panel
+        Column whose values become the panels of a row.
+    x_title
+        Label of the x axis.
+
+    Returns
+    -------
+    Figure
+        One row of panels for each of ``rows``.
+    """
     panels = list(dict.fromkeys(rows[0].frame[panel]))
     figure, axes = plt.subplots(
         len(rows),
@@ -289,9 +485,24 @@ def stacked_curves(rows: Sequence[Lines], x: str, panel: str, x_title: str) -> F
 
 
 def relevance_profiles(frame: pd.DataFrame, y_title: str, hue: str, top: float | None = None) -> Figure:
-    """Column `mean` by CGMA `c`, one panel for each `pair`, one line for each `hue`.
+    """Draw the mean relevance of each CGMA, one panel for each pair.
 
-    Columns `low` and `high`, if any, are drawn as bands. top: where the axis ends, which begins at 0.
+    Parameters
+    ----------
+    frame
+        Columns ``pair``, CGMA ``c`` and ``mean``. Columns ``low`` and ``high``, if present, are drawn as
+        bands.
+    y_title
+        Label of the y axis.
+    hue
+        Column whose values are the lines.
+    top
+        Upper limit of the y axis, which begins at 0; None to fit the data.
+
+    Returns
+    -------
+    Figure
+        The panels.
     """
     pairs = list(frame.groupby("pair", sort=False))
     figure, axes = plt.subplots(
@@ -307,15 +518,30 @@ def relevance_profiles(frame: pd.DataFrame, y_title: str, hue: str, top: float |
         axis.title.set_fontsize(10)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=8)
-    axes[0, 0].set_ylim(0, top)  # shared by all, and last, as it ends the scaling
+    axes[0, 0].set_ylim(0, top)  # for all panels; comes last, as it switches autoscaling off
     axes[0, 0].set_ylabel(y_title)
     return figure
 
 
 def against_area(frame: pd.DataFrame, y_title: str, panel: str) -> Figure:
-    """One hollow point for each `method`: its `area` and `mean` with a bar from `low` to `high`, by `panel`."""
+    """Draw each method's mean with its interval over the area of its maps.
+
+    Parameters
+    ----------
+    frame
+        Columns ``method``, ``area``, ``mean``, ``low`` and ``high``.
+    y_title
+        Label of the y axis.
+    panel
+        Column whose values become panels side by side.
+
+    Returns
+    -------
+    Figure
+        The panels, with one hollow marker for each method.
+    """
     panels, methods = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame["method"]))
-    markers = dict(zip(methods, itertools.cycle("os^Dv<>"), strict=False))  # points may lie on one another
+    markers = dict(zip(methods, itertools.cycle("os^Dv<>"), strict=False))  # points may overlap
     figure, axes = plt.subplots(1, len(panels), figsize=(3.8 * len(panels), 3.2), sharey=True, squeeze=False)
     for axis, value in zip(axes[0], panels, strict=True):
         for _, row in frame[frame[panel] == value].iterrows():
@@ -340,10 +566,28 @@ def counts(
     panel: str | None = None,
     colours: Mapping[str, str] = METHOD_COLOURS,
 ) -> Figure:
-    """Stacked horizontal bars: one row for each `group`, one segment for each column in `parts`, labelled.
+    """Draw counts as stacked horizontal bars with their numbers.
 
-    unit: what is counted. panel: a column that says it row by row; its values make panels, one above the other.
-    colours: of the parts; grey where there is none.
+    Parameters
+    ----------
+    frame
+        One row for each bar.
+    group
+        Column of the bars' names.
+    parts
+        Columns of counts, one segment each.
+    unit
+        What is counted: the label of the x axis.
+    panel
+        Column that names the unit of each row; its values become panels, one above the other. None for one
+        panel with ``unit``.
+    colours
+        Colour of each part; grey for parts without one.
+
+    Returns
+    -------
+    Figure
+        The panels with one common legend.
     """
     panels = {unit: frame} if panel is None else dict(list(frame.groupby(panel, sort=False)))
     figure, axes = plt.subplots(
@@ -372,7 +616,18 @@ def counts(
 
 
 def power_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """Power of a test by the true share of preferences: frames with `share` and `power`, one line for each key."""
+    """Draw the power of a test by the true share of preferences.
+
+    Parameters
+    ----------
+    curves
+        One frame for each line, by name, with the columns ``share`` and ``power``.
+
+    Returns
+    -------
+    Figure
+        One panel, with a dotted line at 80 %.
+    """
     figure, axis = plt.subplots(figsize=(5.6, 3.2))
     for name, frame in curves.items():
         axis.plot(frame["share"], frame["power"], lw=2, label=name)

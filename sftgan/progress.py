@@ -1,4 +1,4 @@
-"""How far CNNs and GANs come in their training, beside what the paper says (sections 4.1.1 and 4.3.3)."""
+"""Progress of CNNs and GANs in their training, compared with the paper (sections 4.1.1 and 4.3.3)."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,24 @@ from sftgan.training import TrainedGAN
 
 
 def accuracy_claims(accuracies: pd.DataFrame, strategies: Mapping[str, str]) -> pd.DataFrame:
-    """Section 4.1.1 judged by `experiments.accuracies`; strategies: data set -> its strategy.
+    """Judge the accuracies that section 4.1.1 claims.
 
-    Of the first strategy each CNN is said to exceed a figure, of the second each architecture on average over the
-    data sets; of two data sets the average over the CNNs is given. Columns: claim, data here, CNN, images, published,
-    accuracy, low, high (95 % Wilson interval; images that several CNNs share count once), verdict.
+    For the first strategy, each CNN is claimed to exceed a bound. For the second, each architecture is
+    claimed to exceed one on average over the data sets. For Chinese MNIST and Animals-10 the paper gives the
+    average over the CNNs.
+
+    Parameters
+    ----------
+    accuracies
+        Frame of ``experiments.accuracies``.
+    strategies
+        Strategy of each data set.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each claim with data. ``low`` and ``high`` are a 95 % Wilson interval, in which images
+        that several CNNs share count once.
     """
     strategy = accuracies["dataset"].map(strategies)
     similar, dissimilar = (accuracies[strategy == name] for name in ("similar", "dissimilar"))
@@ -56,7 +69,22 @@ def accuracy_claims(accuracies: pd.DataFrame, strategies: Mapping[str, str]) -> 
 
 
 def progress(study: Study, gan: TrainedGAN, dataset: str) -> pd.DataFrame:
-    """Learning curve of a GAN on the watched examples of one data set: epoch, step, Dice with Grad-CAM (4.3.3)."""
+    """Compute the learning curve of a GAN on the watched examples of one data set (section 4.3.3).
+
+    Parameters
+    ----------
+    study
+        Run that the GAN belongs to.
+    gan
+        GAN with previews of the watched examples.
+    dataset
+        Data set of the watched examples.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each epoch, from 0 (untrained), with ``step`` and ``dice``, the mean Dice with Grad-CAM.
+    """
     overlap = [
         torch.stack(
             [metrics.dice(metrics.binarise(maps), truth) for maps in study.previews(gan, dataset, arch)]
@@ -67,7 +95,22 @@ def progress(study: Study, gan: TrainedGAN, dataset: str) -> pd.DataFrame:
 
 
 def mean_map_dice(study: Study, dataset: str) -> float:
-    """Dice with Grad-CAM of a map that is the same for every image, on the same examples: what anybody can draw."""
+    """Compute the Dice with Grad-CAM of the mean map, which is the same for every image.
+
+    It is a reference for ``progress`` and uses the same examples.
+
+    Parameters
+    ----------
+    study
+        Run that provides the examples.
+    dataset
+        Data set of the watched examples.
+
+    Returns
+    -------
+    float
+        Mean over all watched examples and CNNs.
+    """
     overlap = []
     for arch, truth in _watched(study, dataset).items():
         mean = study.explained(dataset, arch, "train").examples.targets.mean(0)
@@ -84,10 +127,23 @@ def _watched(study: Study, dataset: str) -> dict[str, torch.Tensor]:
 
 
 def first_to_reach(curves: Mapping[str, pd.DataFrame], column: str, goal: float) -> pd.DataFrame:
-    """For each learning curve the first epoch and step at which `column` reaches `goal`.
+    """Find the first epoch and step at which each learning curve reaches a goal.
 
-    Missing where it never does. "after epoch" and "after step" are the measurement before, so that the goal was
-    reached in between; "epochs" and "steps" are how far the curve goes.
+    Parameters
+    ----------
+    curves
+        Learning curves by name, with the columns ``epoch``, ``step`` and ``column``.
+    column
+        Column that is to reach the goal.
+    goal
+        Value to reach.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each curve. ``epoch`` and ``step`` are missing where the goal is never reached. The goal
+        was reached after the previous measurement, ``after epoch`` and ``after step``. The curve ends at
+        ``epochs`` and ``steps``.
     """
     rows = []
     for name, curve in curves.items():
@@ -102,9 +158,31 @@ def first_to_reach(curves: Mapping[str, pd.DataFrame], column: str, goal: float)
 
 
 def sooner(first: pd.Series, second: pd.Series, unit: str) -> str:
-    """Judge, by two rows of `first_to_reach`, the claim that the first reaches the goal in fewer epochs or steps.
+    """Judge the claim that one curve reaches the goal in fewer epochs or steps than another.
 
-    A curve that ends too early, or is measured too seldom to tell, makes it "cannot be tested here".
+    Parameters
+    ----------
+    first
+        Row of ``first_to_reach`` for the curve that is claimed to be faster.
+    second
+        Row of ``first_to_reach`` for the other curve.
+    unit
+        "epoch" or "step".
+
+    Returns
+    -------
+    str
+        "holds", "does not hold", or "cannot be tested here" if a curve ends too early or is measured too
+        rarely.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> fast, slow = (pd.DataFrame({"epoch": range(4), "step": range(4), "dice": dice})
+    ...               for dice in ([0.1, 0.6, 0.7, 0.7], [0.1, 0.2, 0.3, 0.6]))
+    >>> reached = first_to_reach({"fast": fast, "slow": slow}, "dice", 0.5)
+    >>> sooner(reached.iloc[0], reached.iloc[1], "epoch")
+    'holds'
     """
     if _surely_before(first, second, unit):
         return "holds"
@@ -114,7 +192,7 @@ def sooner(first: pd.Series, second: pd.Series, unit: str) -> str:
 
 
 def _surely_before(first: pd.Series, second: pd.Series, unit: str) -> bool:
-    """Whether `first` has reached the goal by a time at which `second` was measured and had not."""
+    """Whether ``first`` reached the goal by a time when ``second`` was measured and had not."""
     if pd.isna(first[unit]):
         return False
     return first[unit] <= (second[f"{unit}s"] if pd.isna(second[unit]) else second[f"after {unit}"])

@@ -1,4 +1,4 @@
-"""Where a result comes from: code, versions, machine, time and command."""
+"""Origin of a result: commit, package versions, machine, time and command."""
 
 import importlib.metadata
 import os
@@ -12,22 +12,35 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-"""The checkout, when the package is installed from one (`pip install -e .`)."""
+"""The checkout, if the package is installed from one (``pip install -e .``)."""
 
 PACKAGES = (
     "sftgan", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "pandas", "matplotlib",
     "seaborn", "grad-cam", "papermill", "jupyter-book",
 )  # fmt: skip
+"""Packages whose versions are recorded."""
 
 
 def provenance() -> dict:
-    """Describe the running program, in values that JSON can hold.
+    """Describe the running program in values that JSON can hold.
 
     Returns
     -------
-    dict with `commit` (short hash, "-dirty" if changed, or "unknown"), `versions` (package -> version,
-    installed packages only, "python" first), `hardware` (cpu, cores, memory_gib, gpu or None), `platform`,
-    `date` (UTC, ISO 8601) and `command` (environment variable SFTGAN_COMMAND, else the arguments of the program).
+    dict
+        These items:
+
+        - ``commit``: short hash, followed by "-dirty" if tracked files differ from it (recorded results aside), or
+          "unknown".
+        - ``versions``: version of each installed package of ``PACKAGES``, with "python" first.
+        - ``hardware``: ``cpu``, ``cores``, ``memory_gib`` and ``gpu`` (``None`` without one).
+        - ``platform``: operating system and processor type.
+        - ``date``: time in UTC, ISO 8601.
+        - ``command``: environment variable ``SFTGAN_COMMAND``, else the arguments of the program.
+
+    Examples
+    --------
+    >>> list(provenance())
+    ['commit', 'versions', 'hardware', 'platform', 'date', 'command']
     """
     return {
         "commit": _commit(),
@@ -40,8 +53,8 @@ def provenance() -> dict:
 
 
 def _commit() -> str:
-    """The checkout's commit, "-dirty" if anything but what recorded runs made differs from it."""
-    if not (ROOT / ".git").exists():  # installed, perhaps below somebody else's checkout
+    """Return the commit of the checkout, with "-dirty" if more than the recorded results differs from it."""
+    if not (ROOT / ".git").exists():  # installed, perhaps inside another checkout
         return "unknown"
     try:
         commit = _git("rev-parse", "--short", "HEAD")
@@ -53,12 +66,12 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]  # a commit may be under way
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]  # a commit may be in progress
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _command() -> str:
-    """The program's arguments; in a notebook's kernel those of the program that started it, such as papermill."""
+    """Return the program's arguments; in a notebook kernel, those of its parent, such as papermill."""
     if "ipykernel_launcher" in sys.argv[0]:
         try:
             words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")[:-1]

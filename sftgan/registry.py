@@ -1,4 +1,4 @@
-"""The paper's data sets by name, where each can come from, and what stands in for it in the package."""
+"""The paper's data sets by name, the sources of each, and its stand-in in the package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,36 +10,75 @@ SOURCES = ("embedded", "folder", "torchvision", "kagglehub")
 
 @dataclass(frozen=True)
 class Kaggle:
-    """Where a Kaggle data set has its class folders: in `pool`, or in `train` and `test`."""
+    """Where the pictures of a Kaggle data set are.
+
+    Attributes
+    ----------
+    handle
+        Kaggle's name of the data set, OWNER/NAME.
+    pool
+        Folder of the class folders, in a data set without an official split.
+    train
+        Folder of the training class folders, in a data set with an official split.
+    test
+        Folder of the test class folders, in a data set with an official split.
+    code
+        Pattern of the file names, in a data set without class folders. The names end in _CODE, where CODE
+        counts the classes from 1.
+    """
 
     handle: str
     pool: str = ""
     train: str = ""
     test: str = ""
-    code: str = ""  # no class folders: a pattern of file names that end in _CODE, counting the classes from 1
+    code: str = ""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set of the paper and where it can come from. `semantics` is its part in the study.
+    """A data set of the paper and its sources.
 
-    `ppmi_control` is the one that the paper does not have.
+    Only ``ppmi_control`` is not in the paper.
+
+    Attributes
+    ----------
+    title
+        Its name in the paper.
+    reference
+        Its key in references.bib.
+    semantics
+        Its part in the study: "similar", "dissimilar", "unseen", "overfitted" or "captions".
+    glyphs
+        Whether the pictures are glyphs; otherwise they are photographs or scenes.
+    embedded
+        Display name of the embedded data, empty where there are none. It is never the bare title, because
+        the embedded data are a part of the data set or a stand-in for it.
+    look
+        Look of the embedded scenes, a key of ``LOOKS``; empty where no scenes are embedded.
+    coupled
+        Whether the patch of the look "telling" gives the class away.
+    torchvision
+        Name of torchvision's class, empty where there is none.
+    kaggle
+        Where Kaggle has it, or None.
+    names
+        Class names by folder names, where the two differ.
     """
 
     title: str
-    reference: str  # key in references.bib
+    reference: str
     semantics: str
     glyphs: bool = False
-    embedded: str = ""  # display name; never the bare title, as what is embedded is a part or a stand-in
-    look: str = ""  # of the scenes that are embedded, see `sftgan.scenes`
-    coupled: bool = True  # of scenes that tell their class by more than the object: whether they do
+    embedded: str = ""
+    look: str = ""
+    coupled: bool = True
     torchvision: str = ""
     kaggle: Kaggle | None = None
-    names: Mapping[str, str] = field(default_factory=dict)  # folder name -> class name, where they differ
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Those of `SOURCES` that it has."""
+        """Sources that the data set can be loaded from, in the order of ``SOURCES``."""
         has = dict(zip(SOURCES, (self.embedded, True, self.torchvision, self.kaggle), strict=True))
         return tuple(source for source in SOURCES if has[source])
 

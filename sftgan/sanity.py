@@ -1,4 +1,4 @@
-"""Sanity checks by randomisation (Adebayo 2018): does a map depend on what the CNN has learned, and on which input?"""
+"""Sanity checks by randomisation (Adebayo 2018): do maps depend on what the CNN learned, and on the input?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,33 +31,88 @@ SWAPS = {
     "another image's picture": "its own conditions, the picture of another image",
     "another class's picture": "its own conditions, the picture of an image of another class",
 }
+"""What is exchanged, and how: name -> description."""
 
 
 def cascade(study: Study, cases: Sequence[Case], n_steps: int, n_images: int) -> pd.DataFrame:
-    """Maps of a CNN whose layers lose what they learned, from the last to the first, beside those of the trained CNN.
+    """Randomise a CNN's layers from last to first, and compare its maps with the trained CNN's.
 
-    Per case, method, image and share of the layers randomised (0 to 1, `n_steps` steps): Spearman, Pearson and SSIM
-    with the method's map of the trained CNN, for the class that the trained CNN predicted. "other" before the name: the
-    same of another image's map of the trained CNN, so alike are maps that have nothing but their CNN in common;
-    "luminance" before it: of the picture in grey. flat: the map has no contrast, so its correlation is 0 by definition.
+    The maps explain the class that the trained CNN predicted.
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs and GANs are used.
+    cases
+        Data set, CNN and strategy of each case.
+    n_steps
+        Number of steps from no layer to all layers.
+    n_images
+        Number of images of each case; the first ones are used.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method, ``share`` of the layers that is randomised (0 to 1) and image.
+        ``Spearman``, ``Pearson`` and ``SSIM`` compare the map with the method's map of the trained CNN.
+        Columns with "other" before these names compare the trained CNN's maps of another image and of this
+        one, which have nothing but the CNN in common. Columns with "luminance" before them compare the
+        picture in grey with the trained CNN's map. ``flat`` is True for a map without contrast, whose
+        correlation is 0 by definition.
+
+    Raises
+    ------
+    InputError
+        If a number is not a whole number of at least 1.
     """
     check_counts(n_steps=n_steps, n_images=n_images)
     return pooled(study, CASCADE, cases, {"n_steps": n_steps, "n_images": n_images, "seed": study.seed})
 
 
 def swaps(study: Study, cases: Sequence[Case], n_images: int) -> pd.DataFrame:
-    """The generators with one thing exchanged, see `SWAPS`: Spearman with the map that they draw else.
+    """Exchange one thing of each generator, and compare its maps with those that it makes otherwise.
 
-    And with that map of the image that the exchanged input is from, "with the other's map".
+    Parameters
+    ----------
+    study
+        Run whose GANs are used.
+    cases
+        Data set, CNN and strategy of each case.
+    n_images
+        Number of images of each case; the first ones are used.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each case, method, ``swap`` of ``SWAPS`` and image: Spearman's correlation "with its own
+        map", and "with the other's map", which is the map of the image that the exchanged input is from (for
+        the fresh generator, of some other image).
+
+    Raises
+    ------
+    InputError
+        If ``n_images`` is not a whole number of at least 1, or the images are all of one class.
     """
     check_counts(n_images=n_images)
     return pooled(study, SWAPPED, cases, {"n_images": n_images, "seed": study.seed})
 
 
 def judged(steps: pd.DataFrame) -> pd.DataFrame:
-    """The criterion for each method, as in `claims.judge`: with all layers randomised a map is no more like before.
+    """Judge for each method whether its maps depend on what the CNN has learned.
 
-    The difference is how much more another image's map of the trained CNN is like it than that of the randomised CNN.
+    The criterion: with all layers randomised, a map is less similar to the trained CNN's map than another
+    image's map is. The difference is the Spearman correlation of the other image's map minus that of the
+    randomised CNN's map.
+
+    Parameters
+    ----------
+    steps
+        Frame of ``cascade``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row of ``claims.judge`` for each method of ``METHODS``.
     """
     last = steps[steps["share"] == 1].drop(columns="share")
     rows = []
@@ -75,10 +130,22 @@ def judged(steps: pd.DataFrame) -> pd.DataFrame:
 
 @torch.no_grad()
 def randomise(model: nn.Module, n_layers: int, images: Tensor, seed: int) -> None:
-    """Give the last `n_layers` layers with weights (in order of definition) fresh ones, in place.
+    """Replace the weights of the last layers by random ones, in place.
 
-    Their batch norms then take their statistics from `images`: with those of the trained net a random one is often
-    dead. The others, which no randomised layer comes before, keep theirs.
+    The randomised batch norms then take their statistics from images, because a CNN with random weights and
+    trained statistics is often dead. No randomised layer precedes the other batch norms, so they keep their
+    statistics.
+
+    Parameters
+    ----------
+    model
+        CNN; it is left in evaluation mode.
+    n_layers
+        Number of layers with weights to randomise, counted from the last in order of definition.
+    images
+        Images (B, 3, H, W) in [0, 1], on the CNN's device.
+    seed
+        Seed of the weights.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -86,7 +153,7 @@ def randomise(model: nn.Module, n_layers: int, images: Tensor, seed: int) -> Non
         for module in chosen:
             module.reset_parameters()
         for norm in [module for module in chosen if isinstance(module, nn.BatchNorm2d)]:
-            norm.momentum = None  # the plain average of what is seen
+            norm.momentum = None  # the plain average over the images
             norm.train()
         model(images)
         model.eval()
@@ -114,7 +181,20 @@ def _drawn(shown: Examples, gans: Mapping[str, Generator]) -> dict[str, Tensor]:
 
 
 def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str, Tensor]]]:
-    """Share of the layers randomised, and the maps (n, H, W) of all `METHODS`, step by step."""
+    """Compute the maps of all methods while a CNN is randomised step by step.
+
+    Parameters
+    ----------
+    config
+        Configuration of the stage ``CASCADE``.
+    runtime
+        Where to compute and cache.
+
+    Returns
+    -------
+    list[tuple[float, dict[str, Tensor]]]
+        For each step the share of the layers that is randomised, and the maps (n, H, W) of all ``METHODS``.
+    """
     test, n, n_steps = config["case"]["test"], config["n_images"], config["n_steps"]
     model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
     block, reading = last_block(model, test["cnn"]["arch"]), Reading(**test["reading"])
@@ -171,10 +251,10 @@ def _swapped(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame
 
 
 def _of_another_class(labels: Tensor) -> Tensor:
-    """For each image the nearest later one, the first after the last, of another class: int64 (n,)."""
+    """Return for each image the next one of another class, int64 (n,); the first follows the last."""
     n = len(labels)
     if len(labels.unique()) < 2:
-        raise InputError(f"the first {n} images are of one class: give a larger n_images.")
+        raise InputError(f"the first {n} images are all of one class: give a larger n_images.")
     later = (torch.arange(n)[:, None] + torch.arange(1, n)) % n
     first = (labels[later] != labels[:, None]).int().argmax(1)
     return later[torch.arange(n), first]

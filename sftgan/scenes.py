@@ -1,8 +1,8 @@
-"""Drawn scenes: objects on textured grounds, whose places are known to the pixel.
+"""Rendered scenes: objects on textured backgrounds, with the object's place known to the pixel.
 
-They stand in for photographs, which cannot be shipped. The class is the object's shape and nothing else: colours
-and textures of object and ground are random. What a shape is says a function that is negative inside it, in
-coordinates from -1 to 1 with y upwards.
+Scenes stand in for photographs, which cannot be shipped. The class is the object's shape and nothing else:
+the colours and textures of object and background are random. A shape is defined by a function of x and y that
+is negative inside it. Coordinates run from -1 to 1, with y upwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,17 +14,28 @@ from torch.nn import functional as F
 
 from sftgan.errors import InputError, check_name
 
-CHUNK = 64  # scenes drawn at once: bounds the memory, fits the cache
+CHUNK = 64  # scenes rendered at once: bounds the memory, fits the cache
 Shape = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images uint8 (n, 3, size, size); masks bool (n, size, size), True on the object.
+    """Rendered scenes with their masks, and with labels or captions.
 
-    Where there are captions masks are (n, 2, size, size): what can be seen of the subject and of the second object.
-    labels: int64 (n,), 0, 1, ..., 0, 1, ..., so that every beginning is balanced; zeros where there are captions.
-    shortcuts: like masks, where the ground may give the class away. captions: one for each image.
+    Attributes
+    ----------
+    images
+        uint8 (n, 3, size, size).
+    masks
+        bool (n, size, size), True on the object. With captions (n, 2, size, size): the visible part of the
+        subject and of the second object.
+    labels
+        int64 (n,). They run 0, 1, ..., 0, 1, ..., so that every leading part is balanced; with captions they
+        are all zero.
+    shortcuts
+        bool (n, size, size), True where the background may give the class away; None where it cannot.
+    captions
+        One caption per image, or None.
     """
 
     images: Tensor
@@ -99,7 +110,7 @@ def _hanging_ears(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _long(body: Shape, neck: Shape) -> Shape:
-    """A body below, drawn smaller, and a neck above."""
+    """Join a body, shrunk and placed below, to a neck above."""
     return lambda x, y: torch.minimum(0.5 * body(2 * x, 2 * (y + 0.5)), neck(x, y))
 
 
@@ -123,9 +134,24 @@ LONG = {f"{b}, {n}": _long(body, neck) for b, body in _BODIES.items() for n, nec
 
 @dataclass(frozen=True)
 class Look:
-    """Which shapes are drawn, how large (radii, in parts of half the image's side), how far from the middle they
-    may be, what the ground is: "soft", "busy" or "plate", whether the object is lighter than it, and the share of
-    scenes in which all that is turned to its negative, so that brightness does not tell where the object is."""
+    """Shapes, sizes and background of a kind of scenes.
+
+    Attributes
+    ----------
+    shapes
+        Shapes by class name.
+    radius
+        Least and largest radius of the object, in halves of the image's side.
+    shift
+        Largest distance of the object from the image's centre, in halves of the image's side. In the look
+        "telling" every object is at this distance.
+    ground
+        The background: "soft", "busy" or "plate".
+    light
+        Whether the object is lighter than the background.
+    negatives
+        Fraction of the scenes whose colours are inverted, so that brightness does not give the object away.
+    """
 
     shapes: dict[str, Shape]
     radius: tuple[float, float]
@@ -136,6 +162,7 @@ class Look:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
         return tuple(self.shapes)
 
 
@@ -157,10 +184,34 @@ VERBS = tuple(_RELATIONS)
 
 
 def render(look: str, n: int, size: int, seed: int, coupled: bool = True) -> Scenes:
-    """Draw `n` scenes of one of `LOOKS`, size x size pixels. The same seed gives the same bits.
+    """Render scenes of one look, with one object each.
 
-    In the look "telling" a striped patch lies beside the object. Its colour and stripes are those of the class
-    where `coupled`, else drawn at random.
+    In the look "telling" a striped patch lies opposite the object, on the other side of the image's centre.
+    Its hue and the direction of its stripes belong to a class.
+
+    Parameters
+    ----------
+    look
+        A key of ``LOOKS``; any other raises an ``InputError``.
+    n
+        Number of scenes, at least 1; fewer raise an ``InputError``.
+    size
+        Side of the images in pixels, at least 16; less raises an ``InputError``.
+    seed
+        Seed of everything random; the same seed gives the same bits.
+    coupled
+        Whether the patch of the look "telling" belongs to the object's class; otherwise to a random one.
+
+    Returns
+    -------
+    Scenes
+        Images, masks and labels; in the look "telling" also the masks of the patches, as ``shortcuts``.
+
+    Examples
+    --------
+    >>> drawn = render("busy", n=2, size=16, seed=0)
+    >>> drawn.images.shape, drawn.masks.shape, drawn.labels
+    (torch.Size([2, 3, 16, 16]), torch.Size([2, 16, 16]), tensor([0, 1]))
     """
     look_ = LOOKS[check_name(look, LOOKS, "look")]
     _check(n, size)
@@ -173,10 +224,30 @@ def render(look: str, n: int, size: int, seed: int, coupled: bool = True) -> Sce
 
 
 def captioned(n: int, size: int, seed: int) -> Scenes:
-    """Draw `n` scenes of two objects with a caption each, such as "a red ring hangs above a blue star".
+    """Render scenes of two objects, each with a caption such as "a red ring hangs above a blue star".
 
-    The first object is the subject, which lies in front; the verb says how the two lie. Words: `COLOURS`, `NOUNS`,
-    `VERBS`.
+    The first object is the subject and lies in front. The verb says how the two objects lie. The words are
+    those of ``COLOURS``, ``NOUNS`` and ``VERBS``.
+
+    Parameters
+    ----------
+    n
+        Number of scenes, at least 1; fewer raise an ``InputError``.
+    size
+        Side of the images in pixels, at least 16; less raises an ``InputError``.
+    seed
+        Seed of everything random; the same seed gives the same bits.
+
+    Returns
+    -------
+    Scenes
+        Images, captions, and masks (n, 2, size, size) of the two objects.
+
+    Examples
+    --------
+    >>> drawn = captioned(n=2, size=16, seed=0)
+    >>> drawn.masks.shape, len(drawn.captions)
+    (torch.Size([2, 2, 16, 16]), 2)
     """
     _check(n, size)
     rng = torch.Generator().manual_seed(seed)
@@ -229,12 +300,12 @@ def _pair(
 ) -> tuple[Tensor, Tensor]:
     n, fine = len(verbs), 2 * size
     canvas, _ = _soft(n, fine, rng)
-    canvas = 0.3 * canvas  # quiet, and darker than all colours
+    canvas = 0.3 * canvas  # darker than all colours of objects
     shapes = [SHAPES[name] for name in NOUNS]
     apart = torch.tensor([[0.46, 0.0], [0.0, -0.46], [0.2, -0.12]])[verbs]
     jitter = _uniform(-0.08, 0.08, 4 * n, rng).view(2, n, 2)
     inside = {}
-    for which, sign in ((1, 1), (0, -1)):  # the subject last: in front
+    for which, sign in ((1, 1), (0, -1)):  # the subject comes last, so it lies in front
         centre = sign * apart + jitter[which]
         radius = _uniform(0.36, 0.44, n, rng)
         inside[which] = _place(shapes, nouns[:, which], centre, radius, fine, rng, turn=0.15)
@@ -251,7 +322,7 @@ def _uniform(low: float, high: float, n: int, rng: torch.Generator) -> Tensor:
 
 
 def _axes(size: int) -> tuple[Tensor, Tensor]:
-    """x and y (size, size) of the pixels' middles, from -1 to 1, y upwards."""
+    """Return x and y (size, size) of the pixels' centres, from -1 to 1, with y upwards."""
     line = (torch.arange(size) + 0.5) / size * 2 - 1
     return line.expand(size, size), -line[:, None].expand(size, size)
 
@@ -260,7 +331,7 @@ def _place(
     shapes: Sequence[Shape], which: Tensor, centre: Tensor, radius: Tensor, size: int, rng: torch.Generator,
     turn: float = 0.2,
 ) -> Tensor:  # fmt: skip
-    """How far each pixel is inside its image's shape, (n, size, size) in [0, 1], slightly turned and stretched."""
+    """Compute how much of each pixel a slightly turned and stretched shape covers, (n, size, size)."""
     n = len(which)
     x, y = ((axis - c[:, None, None]) for axis, c in zip(_axes(size), centre.T, strict=True))
     angle = _uniform(-turn, turn, n, rng)[:, None, None]
@@ -295,13 +366,13 @@ def _finished(canvas: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _smooth(n: int, channels: int, knots: int, size: int, rng: torch.Generator) -> Tensor:
-    """Smooth random fields (n, channels, size, size) in [0, 1], changing over 1/knots of the side."""
+    """Sample smooth fields (n, channels, size, size) in [0, 1] that change over 1/knots of the side."""
     values = torch.rand(n, channels, knots, knots, generator=rng)
     return F.interpolate(values, (size, size), mode="bicubic", align_corners=True).clamp(0, 1)
 
 
 def _stripes(n: int, size: int, rng: torch.Generator, angle: Tensor | None = None) -> Tensor:
-    """Waves (n, 1, size, size) in [0, 1] of random width and direction."""
+    """Sample waves (n, 1, size, size) in [0, 1] of random width, and of random direction if none is given."""
     x, y = _axes(size)
     angle = (_uniform(0, torch.pi, n, rng) if angle is None else angle)[:, None, None]
     waves = _uniform(7, 14, n, rng)[:, None, None] * (x * angle.cos() + y * angle.sin())
@@ -309,7 +380,7 @@ def _stripes(n: int, size: int, rng: torch.Generator, angle: Tensor | None = Non
 
 
 def _textured(colour: Tensor, size: int, rng: torch.Generator) -> Tensor:
-    """A colour (n, 3) with stripes or clouds in it, (n, 3, size, size)."""
+    """Fill (n, 3, size, size) with colours (n, 3), varied by stripes or clouds."""
     n = len(colour)
     either = (torch.rand(n, 1, 1, 1, generator=rng) < 0.5).float()
     texture = either * _stripes(n, size, rng) + (1 - either) * _smooth(n, 1, 6, size, rng)
@@ -317,7 +388,7 @@ def _textured(colour: Tensor, size: int, rng: torch.Generator) -> Tensor:
 
 
 def _apart(grounds: Tensor, light: bool, rng: torch.Generator) -> Tensor:
-    """Of six random colours, light or dark, the one farthest from both of a ground's colours (n, 2, 3)."""
+    """Sample six light or dark colours and return the farthest from both background colours (n, 2, 3)."""
     n = len(grounds)
     colours = torch.rand(n, 6, 3, generator=rng)
     colours = 0.45 + 0.55 * colours if light else 0.55 * colours
@@ -326,14 +397,14 @@ def _apart(grounds: Tensor, light: bool, rng: torch.Generator) -> Tensor:
 
 
 def _soft(n: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Clouds of two darker colours: canvas (n, 3, size, size) and the colours (n, 2, 3)."""
+    """Paint clouds of two darker colours: canvas (n, 3, size, size) and the colours (n, 2, 3)."""
     colours = 0.55 * torch.rand(n, 2, 3, generator=rng)
     t = 0.7 * _smooth(n, 1, 4, size, rng) + 0.3 * _smooth(n, 1, 9, size, rng)
     return colours[:, 0, :, None, None] * t + colours[:, 1, :, None, None] * (1 - t), colours
 
 
 def _busy(n: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Clouds or stripes with lines and dots scattered over them; see `_soft`."""
+    """Paint clouds or stripes, with lines and dots scattered over them; see ``_soft``."""
     canvas, colours = _soft(n, size, rng)
     either = (torch.rand(n, 1, 1, 1, generator=rng) < 0.4).float()
     t = either * _stripes(n, size, rng) + (1 - either) * _smooth(n, 1, 14, size, rng)
@@ -352,7 +423,7 @@ def _busy(n: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _plate(n: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A plate on a striped table, with cutlery; the colours are the plate's. See `_soft`."""
+    """Paint a plate on a striped table, with cutlery; the colours are the plate's. See ``_soft``."""
     table = torch.rand(n, 2, 3, generator=rng) * 0.7
     t = _stripes(n, size, rng)
     canvas = table[:, 0, :, None, None] * t + table[:, 1, :, None, None] * (1 - t)
@@ -372,7 +443,7 @@ def _plate(n: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 def _patch(
     canvas: Tensor, told: Tensor, n_classes: int, centre: Tensor, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Lay a striped patch on the canvas, whose hue and direction are those of class `told`; also its mask."""
+    """Lay a striped patch that shows class ``told`` on the canvas; return the canvas and the patch's mask."""
     n, size = len(canvas), canvas.shape[-1]
     hue = (told / n_classes + _uniform(-0.03, 0.03, n, rng)) % 1
     wheel = (hue[:, None] * 6 - torch.tensor([0.0, 2.0, 4.0])).remainder(6)

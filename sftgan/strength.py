@@ -1,4 +1,4 @@
-"""How strong the CNNs are: what limits them, what they mix up, and whether maps are worth more for a strong one."""
+"""Strength of the CNNs: what limits it, which classes they confuse, and whether maps gain from it."""
 
 from collections.abc import Sequence
 
@@ -23,15 +23,26 @@ from sftgan.stages import CLASSIFIER
 from sftgan.study import Study
 
 KINDS = ("thin", "ImageNet weights")
-"""The CNNs that `side_by_side` compares: fitted from nothing with a share of their channels, or transfer-learned."""
+"""The CNNs that ``side_by_side`` compares: trained from scratch with few channels, or transfer-learned."""
 VARIED = ("width", "training images")
-"""What `limits` varies."""
+"""The quantities that ``limits`` varies."""
 Pair = tuple[str, str]
 """A data set and a CNN."""
 
 
 def widths(profile: Profile) -> list[float]:
-    """Half the width of the profile's CNNs, the same, and double, at most 1; pretrained CNNs come in one width only."""
+    """Return the widths to compare: half the profile's CNN width, the same, and double, at most 1.
+
+    Parameters
+    ----------
+    profile
+        Profile of the run.
+
+    Returns
+    -------
+    list[float]
+        Widths in ascending order. Pretrained CNNs have one width only.
+    """
     own = profile.cnn_width
     return [own] if profile.pretrained else sorted({own / 2, own, min(1.0, 2 * own)})
 
@@ -39,12 +50,31 @@ def widths(profile: Profile) -> list[float]:
 def limits(
     study: Study, dataset: str, arch: str, widths: Sequence[float], shares: Sequence[float]
 ) -> pd.DataFrame:
-    """Test accuracy of `arch` by width, with all training images, and by share of these, at the profile's width.
+    """Measure the test accuracy of a CNN by its width and by its number of training images.
 
-    One row for each fit, with a 95 % Wilson interval; the study's own CNN is in both series ("varied"). The test images
-    are always the same. Of half the training images there are twice the epochs, so that the number of steps stays.
-    chance: what guessing gets right. reference: the accuracy that the profile's best CNN with ImageNet weights, beside
-    the strategies, has on this data set; NaN where there is none.
+    The width varies with all training images, and the number of training images varies at the profile's
+    width. The test images are always the same. A share of the training images gets as many more epochs, so
+    the number of steps stays the same.
+
+    Parameters
+    ----------
+    study
+        Run that provides the data; its own CNN is in both series.
+    dataset
+        Data set.
+    arch
+        Architecture of the CNN.
+    widths
+        Widths of the CNNs.
+    shares
+        Shares of the training images, in (0, 1].
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each fit, with ``varied``, the series, and a 95 % Wilson interval of ``accuracy``.
+        ``chance`` is the accuracy of guessing. ``reference`` is the accuracy of the profile's best CNN with
+        ImageNet weights, outside the strategies, on this data set; NaN if there is none.
     """
     wider = [Study(study.profile.name, study.seed, **study.overrides | {"cnn_width": w}) for w in widths]
     fewer = [_with_share(study, dataset, arch, share) for share in shares]
@@ -68,7 +98,7 @@ def limits(
 
 
 def _with_share(study: Study, dataset: str, arch: str, share: float) -> Study:
-    """The study with a share of a data set's training images, and as many more epochs for `arch`."""
+    """The study with a share of a data set's training images, and as many more epochs for ``arch``."""
     p, strategy = study.profile, study.strategy(dataset)
     if share == 1:
         return study
@@ -84,10 +114,20 @@ def _with_share(study: Study, dataset: str, arch: str, share: float) -> Study:
 
 
 def last_step(limits: pd.DataFrame) -> pd.DataFrame:
-    """What the last step of each curve of `limits` brings: accuracy gained, and whether it still rises there.
+    """Measure the accuracy gained by the last step of each curve of ``limits``, and judge its sign.
 
-    The 95 % interval is Newcombe's, of two shares of different images. As these are the same images, it is rather too
-    wide. A series of one fit has no step.
+    The 95 % interval is Newcombe's for two proportions on different images. Here the images are the same, so
+    the interval is rather too wide.
+
+    Parameters
+    ----------
+    limits
+        Frame of ``limits``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each series with at least two fits.
     """
     rows = []
     for _, part in limits.groupby(["dataset", "arch", "varied"], sort=False):
@@ -105,16 +145,36 @@ def last_step(limits: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_step(step: pd.DataFrame) -> pd.DataFrame:
-    """`last_step` as a page shows it: widths and numbers of images as they are written, the interval as text."""
+    """Prepare ``last_step`` for a page.
+
+    Parameters
+    ----------
+    step
+        Frame of ``last_step``.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, with widths, numbers of images and the interval as text.
+    """
     ends = {name: step[name].map("{:g}".format) for name in ("from", "to")}
     gained = tables.with_intervals(step, "difference", digits=3)
     return step.assign(**ends, gained=gained)[["claim", "data", "arch", "from", "to", "gained", "verdict"]]
 
 
 def figure(limits: pd.DataFrame) -> Figure:
-    """Accuracy by width and by number of training images, with intervals: one row of panels for each data set.
+    """Draw accuracy by width and by number of training images, with intervals.
 
-    The lines are guessing, and the CNN with ImageNet weights where there is one.
+    Parameters
+    ----------
+    limits
+        Frame of ``limits``.
+
+    Returns
+    -------
+    Figure
+        One row of panels for each data set. Lines mark the accuracy of guessing and, where there is one, of
+        the CNN with ImageNet weights.
     """
     names = list(dict.fromkeys(limits["dataset"]))
     figure, axes = plt.subplots(
@@ -136,7 +196,7 @@ def figure(limits: pd.DataFrame) -> Figure:
 
 
 def _curve(axis: Axes, part: pd.DataFrame, varied: str) -> None:
-    """One series of `limits`, over a logarithmic axis whose ticks are its points."""
+    """Draw one series of ``limits`` over a logarithmic axis with a tick at each point."""
     part = part.sort_values(varied)
     first, x = part.iloc[0], part[varied].to_numpy(dtype=float)
     axis.vlines(x, part["low"], part["high"], color=_BLUE, lw=2.5)
@@ -155,9 +215,20 @@ _BLUE = "#0072b2"
 
 
 def mixed_up(study: Study, pairs: Sequence[Pair]) -> pd.DataFrame:
-    """For each CNN the two classes that it confuses most, in either direction, and how many of its errors these are.
+    """Find the two classes that each CNN confuses most, in either direction.
 
-    "accuracy without these" is what it would be if they were right. One row per pair.
+    Parameters
+    ----------
+    study
+        Run whose CNNs are examined.
+    pairs
+        Data set and CNN of each pair.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each pair, with the number and the share of errors that these two classes make up.
+        ``accuracy without these`` is the accuracy if these errors were correct.
     """
     rows = []
     for (dataset, arch), fitted in study.classifiers(pairs).items():
@@ -176,7 +247,18 @@ def mixed_up(study: Study, pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def kinds(study: Study) -> dict[Pair, str]:
-    """Which of `KINDS` a CNN is, for the photographs that the profile explains with both; thin CNNs first."""
+    """Find the data sets of photographs that the profile explains with both ``KINDS`` of CNNs.
+
+    Parameters
+    ----------
+    study
+        Run whose CNNs are listed.
+
+    Returns
+    -------
+    dict[Pair, str]
+        The kind of each CNN of these data sets; within a data set the thin CNNs come first.
+    """
     p, found = study.profile, {}
     own = {(x.dataset, x.arch): x.pretrained for x in p.extra}
     for pair in study.all_pairs(study.of_strategy["dissimilar"]) + study.unseen():
@@ -189,10 +271,18 @@ def kinds(study: Study) -> dict[Pair, str]:
 
 
 def side_by_side(study: Study) -> pd.DataFrame:
-    """Maps of the pairs of `kinds`, by the GANs of dissimilar semantics: one row for each pair, method and image.
+    """Measure maps of the CNNs of ``kinds``, made by the GANs of dissimilar semantics.
 
-    Beside the columns of `faithfulness.confidences`: kind, and how like the map is to the CNN's Grad-CAM, dice
-    (binarised) and r (Pearson).
+    Parameters
+    ----------
+    study
+        Run whose maps are measured.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each pair, method and image, with the columns of ``faithfulness.confidences``, ``kind``,
+        and the similarity of the map to the CNN's Grad-CAM: ``dice`` (binarised) and ``r`` (Pearson).
     """
     measured = faithfulness.confidences(study, [(*pair, "dissimilar") for pair in kinds(study)])
     frames = []
@@ -210,9 +300,20 @@ def side_by_side(study: Study) -> pd.DataFrame:
 
 
 def table(study: Study, measured: pd.DataFrame) -> pd.DataFrame:
-    """One row per CNN of `side_by_side`: its accuracy, r with Grad-CAM and average drop of some methods, as text.
+    """Summarise ``side_by_side`` as text, one row for each CNN.
 
-    "seen by the GANs": whether they were trained on this pair.
+    Parameters
+    ----------
+    study
+        Run that was measured.
+    measured
+        Frame of ``side_by_side``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Accuracy of each CNN, and r with Grad-CAM and average drop of the methods in ``SHOWN``.
+        ``seen by the GANs`` says whether the GANs were trained on this pair.
     """
     by = ["dataset", "data", "arch", "kind"]
     found = measured[by].drop_duplicates(ignore_index=True)
@@ -236,13 +337,22 @@ def table(study: Study, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 SHOWN = {"r": ("LSFT", "mean map", "linear"), "average drop, %": ("LSFT", "Grad-CAM", "mean map")}
-"""The methods of `table`."""
+"""The methods in ``table``, by measure."""
 
 
 def against_controls(measured: pd.DataFrame) -> pd.DataFrame:
-    """LSFT against the best control, CNN by CNN, with Holm's correction over all rows: see `claims`.
+    """Compare LSFT with the best control for each CNN, with Holm's correction over all rows.
 
-    measure: "r" with Grad-CAM, and "balance", wins minus losses against Grad-CAM by the confidence in the energy map.
+    Parameters
+    ----------
+    measured
+        Frame of ``side_by_side``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of ``claims.against_best_control`` for each ``measure``: "r", the correlation with Grad-CAM, and
+        "balance", wins minus losses against Grad-CAM by the confidence on the energy map.
     """
     by = ["data", "arch", "kind"]
     parts = [
@@ -253,7 +363,27 @@ def against_controls(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def wins(judged: pd.DataFrame, measure: str = "r") -> dict[str, str]:
-    """For how many CNNs of each of `KINDS` LSFT is better than every control, by `against_controls`: "1 of 3"."""
+    """Count the CNNs for which LSFT is better than every control.
+
+    Parameters
+    ----------
+    judged
+        Frame of ``against_controls``.
+    measure
+        "r" or "balance".
+
+    Returns
+    -------
+    dict[str, str]
+        For each of ``KINDS`` a text such as "1 of 3".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> judged = pd.DataFrame({"kind": ["thin", "thin"], "better than every control": ["yes", "no"]})
+    >>> wins(judged.assign(measure="r"))
+    {'thin': '1 of 2', 'ImageNet weights': '0 of 0'}
+    """
     part = judged[judged["measure"] == measure]
     return {
         kind: f"{(group['better than every control'] == 'yes').sum()} of {len(group)}"
@@ -262,11 +392,21 @@ def wins(judged: pd.DataFrame, measure: str = "r") -> dict[str, str]:
 
 
 def gallery(study: Study) -> Gallery:
-    """One row for each data set of `kinds`, an image drawn by the seed: as its first thin CNN sees it, with that CNN's
-    Grad-CAM and LSFT, and the same for its first CNN with ImageNet weights.
+    """Show one random image of each data set of ``kinds`` with its Grad-CAM and LSFT for both kinds of CNN.
 
-    It is the same picture where both CNNs have the same test images. The texts are the true class, what the CNN says
-    and whether that is right, and r of LSFT with Grad-CAM.
+    The seed picks the image. It is the same picture for both CNNs if they have the same test images.
+
+    Parameters
+    ----------
+    study
+        Run whose images are shown.
+
+    Returns
+    -------
+    Gallery
+        One row for each data set: image, Grad-CAM and LSFT for its first thin CNN, then for its first CNN
+        with ImageNet weights. The texts are the true class, the prediction and whether it is right, and
+        LSFT's r with Grad-CAM.
     """
     rows, titles, texts = [], [], []
     found = kinds(study)

@@ -1,7 +1,8 @@
-"""A survey of which of two maps people find better: the page, its key, and the files that come back (section 6).
+"""A survey of which of two maps people find better: its page, its key and its answer files (section 6).
 
-The page is one file. It is blinded (a map is an opaque number), asks the questions and shows the two maps in an order
-drawn for each person, allows ties, and hands the answers over as a JSON file. What they say is for `sftgan.votes`.
+The page is a single file. It is blinded: each map has a number that does not tell its method. Each person
+sees the questions, and the two maps of a question, in random order. Ties are allowed. The answers are saved
+as a JSON file. ``sftgan.votes`` analyses them.
 """
 
 import base64
@@ -30,13 +31,23 @@ TASK = (
     "The line below each picture is what a neural network says about it, right or wrong. Which of the two heat maps "
     "better explains why it says so?"
 )
-MOST = 3000  # questions: each takes three of the 9000 numbers of four digits
-_SIDE = 240  # pixels of a picture on the page
+MOST = 3000  # questions; each uses three of the 9000 four-digit numbers
+_SIDE = 240  # pixels of each picture on the page
 
 
 @dataclass(frozen=True)
 class Question:
-    """An image (3, H, W) in [0, 1], what the CNN says of it, and the maps (H, W) in [0, 1] of two methods, by name."""
+    """A question of a survey: an image and two maps of it.
+
+    Attributes
+    ----------
+    image
+        Image (3, H, W) in [0, 1].
+    caption
+        What the CNN says about the image.
+    maps
+        For each of two methods, by name, its map (H, W) in [0, 1].
+    """
 
     image: Tensor
     caption: str
@@ -48,14 +59,32 @@ class _Strict(BaseModel):
 
 
 class Asked(_Strict):
-    """What the key knows of a question: the line below its picture, and the method of each of its two maps, by id."""
+    """A question as the key stores it.
+
+    Attributes
+    ----------
+    caption
+        The line below the picture.
+    maps
+        The method of each of the two maps, by the map's id.
+    """
 
     caption: str
     maps: dict[str, str]
 
 
 class Key(_Strict):
-    """What `build` wrote beside the page: the two methods, and the questions by id."""
+    """The key of a survey, which ``build`` writes beside the page.
+
+    Attributes
+    ----------
+    survey
+        Id of the survey.
+    methods
+        The two methods.
+    questions
+        All questions, by id.
+    """
 
     survey: str
     methods: tuple[str, str]
@@ -70,7 +99,21 @@ class Key(_Strict):
 
 
 class Answer(_Strict):
-    """What a person said of one question: `choice` is the id of a map or "tie"."""
+    """A person's answer to one question.
+
+    Attributes
+    ----------
+    question
+        Id of the question.
+    left
+        Id of the map on the left.
+    right
+        Id of the map on the right.
+    choice
+        Id of the chosen map, or "tie".
+    seconds
+        Time taken.
+    """
 
     question: str
     left: str
@@ -80,7 +123,25 @@ class Answer(_Strict):
 
 
 class Answers(_Strict):
-    """The file that the page hands over. Of invented persons it says `simulated`."""
+    """The file that the page saves.
+
+    Attributes
+    ----------
+    survey
+        Id of the survey.
+    person
+        Name of the person.
+    started
+        When the person started, with time zone.
+    finished
+        When the person finished, with time zone.
+    answers
+        One answer for each answered question.
+    complete
+        Whether all questions are answered.
+    simulated
+        Whether the person is simulated.
+    """
 
     survey: str
     person: str
@@ -93,10 +154,21 @@ class Answers(_Strict):
 
 @dataclass(frozen=True)
 class Pooled:
-    """votes: one row per person and question (person, question, choice: a method or "tie", left: a method, seconds).
+    """The answers of all persons.
 
-    problems: one row per file with something to report (file, what, counted). simulated: whether all persons are
-    invented; else none of them is. captions: of every question of the survey, by id.
+    Attributes
+    ----------
+    votes
+        One row for each person and question: ``person``, ``question``, ``choice`` (a method or "tie"),
+        ``left`` (the method on the left), ``seconds``.
+    problems
+        One row for each file with a problem: ``file``, ``what``, ``counted``.
+    simulated
+        Whether the persons are simulated; either all are, or none is.
+    methods
+        The two methods.
+    captions
+        The caption of every question of the survey, by the question's id.
     """
 
     votes: pd.DataFrame
@@ -110,25 +182,52 @@ class Pooled:
 
 
 def check_new(out: Path) -> None:
-    """Raise InputError if OUT holds the key of a survey, whose answers nothing else can decode."""
+    """Check that a folder does not hold the key of a survey, without which its answers cannot be decoded.
+
+    Parameters
+    ----------
+    out
+        Folder for a new survey; it need not exist.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a key.
+    """
     if (out / "key.json").exists():
         raise InputError(
-            f"{str(out / 'key.json')!r} is the key of a survey already built, whose answers it decodes: choose another "
-            "folder, or remove it."
+            f"{str(out / 'key.json')!r} is the key of a survey already built, and decodes its answers: choose another "
+            "folder, or remove the key."
         )
 
 
 def build(questions: Sequence[Question], out: Path, title: str, task: str = TASK) -> None:
-    """Write OUT/survey.html, to be sent around, and OUT/key.json, which says what is what, to be kept.
+    """Write a survey: the page to send around (``survey.html``), and the key to keep (``key.json``).
 
-    The numbers that stand for the maps are drawn anew each time, so that only the key can tell them apart. Raises
-    InputError where the questions do not all compare the same two methods, are more than `MOST`, or OUT holds the
-    key of another survey or cannot be written.
+    Each build picks new random numbers for the maps, so that only the key can tell them apart.
+
+    Parameters
+    ----------
+    questions
+        Questions to ask, at most ``MOST``; all compare the same two methods.
+    out
+        Folder to write to; it is created if it does not exist.
+    title
+        Title of the page.
+    task
+        What each person is asked to do.
+
+    Raises
+    ------
+    InputError
+        If the questions do not all compare the same two methods, there are none or too many, the folder holds
+        the key of another survey, or it cannot be written to.
     """
     methods = {tuple(question.maps) for question in questions}
     if len(methods) != 1 or len(two := methods.pop()) != 2:
         raise InputError(
-            "a survey compares the same two methods in every question, and has at least one question."
+            "a survey compares the same two methods in every question: give at least one question, each with maps "
+            "of the same two methods."
         )
     if len(questions) > MOST:
         raise InputError(f"a survey has at most {MOST} questions, not {len(questions)}: ask fewer.")
@@ -136,7 +235,7 @@ def build(questions: Sequence[Question], out: Path, title: str, task: str = TASK
     asked, shown = _numbered(questions)
     survey = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
     content = json.dumps({"id": survey, "title": title, "task": task, "questions": shown})
-    content = content.replace("<", "\\u003c")  # no caption can end the script
+    content = content.replace("<", "\\u003c")  # so that no caption can close the <script> element
     page = (resources.files("sftgan") / "survey.html").read_text(encoding="utf-8")
     page = page.replace("__TITLE__", html.escape(title)).replace("__SURVEY__", content)
     key = Key(survey=survey, methods=(two[0], two[1]), questions=asked)
@@ -151,7 +250,7 @@ def build(questions: Sequence[Question], out: Path, title: str, task: str = TASK
 
 
 def _numbered(questions: Sequence[Question]) -> tuple[dict[str, Asked], list[dict]]:
-    """The questions under numbers drawn for them and their maps: as the key has them, and as the page has them."""
+    """Give questions and maps random ids, and return the questions as the key and as the page store them."""
     ids = iter(SystemRandom().sample(range(1000, 10000), 3 * len(questions)))
     asked, shown = {}, []
     for question in questions:
@@ -180,7 +279,23 @@ def _png(pixels: np.ndarray) -> str:
 
 
 def read_key(file: Path) -> Key:
-    """The key that `build` wrote. Raises InputError where the file is something else or cannot be read."""
+    """Read the key that ``build`` wrote.
+
+    Parameters
+    ----------
+    file
+        The ``key.json``.
+
+    Returns
+    -------
+    Key
+        The key.
+
+    Raises
+    ------
+    InputError
+        If the file is not a key or cannot be read.
+    """
     try:
         return Key.model_validate_json(file.read_text(encoding="utf-8"))
     except ValidationError as error:
@@ -191,10 +306,27 @@ def read_key(file: Path) -> Key:
 
 
 def read_answers(folder: Path, key: Key) -> Pooled:
-    """Check and pool the answer files of a folder. What cannot be used is reported, never silently dropped.
+    """Check and pool the answer files of a folder.
 
-    Partial answers count and are reported; of a person's files the one finished last counts; simulated answers count
-    only where there are no real ones. Raises InputError where the folder cannot be read or is empty.
+    Every file that cannot be used is reported. Incomplete answers count and are reported. If a person has
+    several files, the one finished last counts. Simulated answers count only if there are no real ones.
+
+    Parameters
+    ----------
+    folder
+        Folder with the answer files.
+    key
+        Key of the survey.
+
+    Returns
+    -------
+    Pooled
+        The votes and the problems.
+
+    Raises
+    ------
+    InputError
+        If the folder is empty or cannot be read.
     """
     given: dict[str, Answers] = {}
     wrong: dict[str, str] = {}
@@ -225,7 +357,7 @@ def read_answers(folder: Path, key: Key) -> Pooled:
 
 
 def complaints(pooled: Pooled) -> list[str]:
-    """What was wrong with which file, as lines of text."""
+    """Return one line of text for each file with a problem."""
     return [
         f"{row.file}: {row.what}{'' if row.counted else ' (not counted)'}"
         for row in pooled.problems.itertuples()
@@ -245,7 +377,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _checked(path: Path, key: Key) -> Answers | str:
-    """The answers in a file, or what is wrong with it."""
+    """Return the answers in a file, or what is wrong with it."""
     try:
         if path.suffix != ".json" or not path.is_file():
             return "foreign: not an answers-*.json file"
@@ -258,7 +390,7 @@ def _checked(path: Path, key: Key) -> Answers | str:
 
 
 def _flaw(given: Answers, key: Key) -> str | None:
-    """What of a well-formed file does not fit the survey or itself."""
+    """Return how a well-formed file contradicts the survey or itself, if it does."""
     if given.survey != key.survey:
         return f"of another survey, {given.survey!r}"
     for a in given.answers:
@@ -285,19 +417,19 @@ def _still_open(given: Answers, key: Key) -> str:
 
 
 def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, and where."""
+    """Return the first error and its place."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
 
 
 def _beside_real_ones(given: Mapping[str, Answers]) -> dict[str, str]:
-    """The simulated files, by name, if others are not."""
+    """Return what is wrong with simulated files, by name, if there are real ones too."""
     simulated = {name: "simulated, beside real answers" for name, of in given.items() if of.simulated}
     return simulated if len(simulated) < len(given) else {}
 
 
 def _repeated(given: Mapping[str, Answers]) -> dict[str, str]:
-    """The files, by name, that another one stands for."""
+    """Return what is wrong with files, by name, that repeat the answers or the person of another."""
     wrong: dict[str, str] = {}
     first: dict[tuple, str] = {}
     last: dict[str, str] = {}
@@ -319,11 +451,34 @@ def _repeated(given: Mapping[str, Answers]) -> dict[str, str]:
     return wrong
 
 
-# Invented answers
+# Simulated answers
 
 
 def check_simulated(n_persons: int, preference: float, tie: float, fewest: int = 1) -> None:
-    """Raise InputError unless there are at least `fewest` persons, and the others are probabilities."""
+    """Check the arguments of ``simulate``.
+
+    Parameters
+    ----------
+    n_persons
+        Number of persons.
+    preference
+        Probability to prefer the first method.
+    tie
+        Probability of a tie.
+    fewest
+        Smallest number of persons.
+
+    Raises
+    ------
+    InputError
+        If ``n_persons`` is not a whole number of at least ``fewest``, or another value is not a probability.
+
+    Examples
+    --------
+    >>> check_simulated(10, preference=0.7, tie=1.5)
+    Traceback (most recent call last):
+    sftgan.errors.InputError: tie is 1.5: give a probability, from 0 to 1.
+    """
     if isinstance(n_persons, bool) or not isinstance(n_persons, int) or n_persons < fewest:
         raise InputError(f"n_persons is {n_persons!r}: give a whole number of at least {fewest}.")
     for name, chance in (("preference", preference), ("tie", tie)):
@@ -332,10 +487,27 @@ def check_simulated(n_persons: int, preference: float, tie: float, fewest: int =
 
 
 def simulate(key: Key, n_persons: int, preference: float, tie: float, out: Path, seed: int = 0) -> None:
-    """Write the answer files of invented persons, marked as such, to try the analysis.
+    """Write the answer files of simulated persons to test the analysis; they are marked as simulated.
 
-    Each vote is a tie with probability `tie`, else for the first method with probability `preference`; see
-    `check_simulated`.
+    Parameters
+    ----------
+    key
+        Key of the survey.
+    n_persons
+        Number of persons.
+    preference
+        Probability that a vote which is not a tie is for the first method.
+    tie
+        Probability that a vote is a tie.
+    out
+        Folder to write to; it is created if it does not exist.
+    seed
+        Seed of the votes.
+
+    Raises
+    ------
+    InputError
+        If ``n_persons`` is not a whole number of at least 1, or another value is not a probability.
     """
     check_simulated(n_persons, preference, tie)
     rng = np.random.default_rng(seed)

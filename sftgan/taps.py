@@ -1,4 +1,4 @@
-"""Where a net is tapped: the outputs of its convolutions, in order of execution, as one forward pass makes them."""
+"""Outputs of a network's convolutions, recorded in order of execution during one forward pass."""
 
 import contextlib
 import threading
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -23,27 +24,59 @@ _ACTIVATIONS = {
     F.leaky_relu_, F.elu_, F.hardtanh_, torch.selu_, torch.celu_, torch.tanh_, Tensor.tanh_,
 }  # fmt: skip
 _LOCK = threading.Lock()
-_EVALUATED: dict[nn.Module, tuple[int, bool]] = {}  # how often entered, and whether it was in training mode
-_STANCES: list[Any] = []  # one for each entry, all of them what undoes the first
+_EVALUATED: dict[nn.Module, tuple[int, bool]] = {}  # number of entries, and whether it was in training mode
+_STANCES: list[Any] = []  # one for each entry; each is the stance set by the first entry
 
 
 @dataclass(frozen=True)
 class Tapped:
-    """What a forward pass returned, and what was tapped in it: by layer, in order, a name and an output (B, K, h, w).
+    """Result of a forward pass, with the outputs of its layers in order of execution.
 
-    anchor: the leaf at which every path of the graph begins.
+    Attributes
+    ----------
+    returned
+        What the model returned.
+    names
+        Names of the layers.
+    outputs
+        One output (B, K, h, w) for each layer; None after ``differentiate`` has released it.
+    anchor
+        Leaf at which every path of the graph begins.
     """
 
     returned: Any
     names: tuple[str, ...]
-    outputs: list[Tensor | None]
-    anchor: Tensor
+    outputs: list[Float[Tensor, "b _ _ _"] | None]
+    anchor: Float[Tensor, ""]
 
-    def differentiate(self, score: Tensor, receive: Callable[[int, Tensor, Tensor], None]) -> None:
-        """Call receive(i, output, gradient) for each layer i on which the score depends, last ones first.
+    def differentiate(self, score: Float[Tensor, ""], receive: Callable[[int, Tensor, Tensor], None]) -> None:
+        """Differentiate a score with respect to the outputs of the layers.
 
-        Each output is let go as soon as its gradient has come, so that little more memory is needed than for the
-        backward pass itself. Raises InputError where the score depends on none of the layers.
+        Each output is released as soon as its gradient has arrived, so little more memory is needed than for
+        the backward pass itself.
+
+        Parameters
+        ----------
+        score
+            Scalar that depends on the outputs.
+        receive
+            Called as ``receive(i, output, gradient)`` for each layer i on which the score depends, last layers
+            first; output and gradient are (B, K, h, w).
+
+        Raises
+        ------
+        InputError
+            If the score depends on none of the layers.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))
+        >>> tapped = tap_convolutions(model, torch.rand(1, 3, 8, 8), "pre")
+        >>> tapped.differentiate(tapped.returned.sum(), lambda i, output, gradient: print(i, gradient.shape))
+        1 torch.Size([1, 2, 4, 4])
+        0 torch.Size([1, 4, 6, 6])
         """
 
         def take(i: int, gradient: Tensor) -> None:
@@ -57,17 +90,17 @@ class Tapped:
             torch.autograd.grad(score, self.anchor, allow_unused=True)
         if all(output is not None for output in self.outputs):
             raise InputError(
-                "the explained scores have no gradient with respect to any convolution: the model detaches its "
-                "features or computes them under no_grad."
+                "the explained scores have no gradient with respect to any convolution: the model must not detach "
+                "its features or compute them under no_grad."
             )
 
 
 class _Begin(torch.autograd.Function):
-    """The tensor itself, but with its graph beginning here, at the anchor: nothing before is differentiated."""
+    """Identity whose graph begins at the anchor: nothing before it is differentiated."""
 
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, output: Tensor) -> Tensor:
-        ctx.mark_dirty(output)  # else the result is a view, on which in-place operations are refused
+        ctx.mark_dirty(output)  # else the result is a view, which forbids in-place operations
         return output
 
     @staticmethod
@@ -75,15 +108,48 @@ class _Begin(torch.autograd.Function):
         return None, None
 
 
-def tap_convolutions(model: nn.Module, images: Tensor, tap: str) -> Tapped:
-    """Forward pass that taps every convolution with an output above 1 x 1; see `sftgan.layer_cams`."""
+def tap_convolutions(model: nn.Module, images: Float[Tensor, "b channels h w"], tap: str) -> Tapped:
+    """Run a forward pass that taps every convolution with an output larger than 1 x 1.
+
+    ``sftgan.layer_cams`` says which convolutions count as one layer.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode.
+    images
+        Images (B, C, H, W); they are left as they are.
+    tap
+        "post" for the output of the activation that directly follows a convolution, where there is one; "pre"
+        for the convolution's own output.
+
+    Returns
+    -------
+    Tapped
+        What the model returned, with one output for each layer.
+
+    Raises
+    ------
+    InputError
+        If the model has or calls no two-dimensional convolution, the images are too small, their dtype is not
+        the model's, or a convolution sees another number of images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    >>> tapped = tap_convolutions(model, torch.rand(1, 3, 8, 8), "post")
+    >>> tapped.names, bool((tapped.outputs[0] >= 0).all())
+    (('0', '2'), True)
+    """
     model = unwrapped(model)
     modules = dict(model.named_modules())
     names = {m: name or "model" for name, m in modules.items() if isinstance(m, nn.Conv2d)}
     if not names:
         raise InputError(
-            "the model has no two-dimensional convolution (nn.Conv2d), so Grad-CAM has no layer; of a scripted or "
-            "exported model give the one that it was made from."
+            "the model has no two-dimensional convolution (nn.Conv2d), so Grad-CAM has no layer: give another "
+            "model or, instead of a scripted or exported one, the original."
         )
     images = images.detach()
     if any(isinstance(m, nn.BatchNorm2d) for m in modules.values()) and _faster_channels_last(images):
@@ -92,8 +158,36 @@ def tap_convolutions(model: nn.Module, images: Tensor, tap: str) -> Tapped:
     return _run(model, images, tap, names)
 
 
-def tap_block(model: nn.Module, block: nn.Module, images: Tensor) -> Tapped:
-    """Forward pass that taps the output of one module; the last one, where it is called several times."""
+def tap_block(model: nn.Module, block: nn.Module, images: Float[Tensor, "b channels h w"]) -> Tapped:
+    """Run a forward pass that taps the output of one module.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode.
+    block
+        Module of the model with an output (B, K, h, w). If it is called several times, the last call counts.
+    images
+        Images (B, C, H, W).
+
+    Returns
+    -------
+    Tapped
+        What the model returned, with the single output of the layer "block".
+
+    Raises
+    ------
+    InputError
+        If the model does not call the block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+    >>> tap_block(model, model[1], torch.rand(1, 3, 8, 8)).outputs[0].shape
+    torch.Size([1, 4, 6, 6])
+    """
     model = unwrapped(model)
     outputs: list[Tensor | None] = []
     anchor = images.new_zeros((), requires_grad=True)
@@ -106,12 +200,33 @@ def tap_block(model: nn.Module, block: nn.Module, images: Tensor) -> Tapped:
     with hooked([block.register_forward_hook(keep)]):
         returned = model(images)
     if not outputs:
-        raise InputError("the model never called the block whose output is to be explained.")
+        raise InputError(
+            "the model never called the block to explain: give a module that its forward pass calls."
+        )
     return Tapped(returned, ("block",), outputs[-1:], anchor)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module behind `torch.compile` and (Distributed)DataParallel: hooks do not fire inside compiled code."""
+    """Return the module inside ``torch.compile`` and (Distributed)DataParallel.
+
+    Hooks do not fire inside compiled code.
+
+    Parameters
+    ----------
+    model
+        Module, wrapped any number of times or not at all.
+
+    Returns
+    -------
+    nn.Module
+        The innermost module.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> unwrapped(nn.DataParallel(nn.ReLU()))
+    ReLU()
+    """
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
@@ -123,7 +238,30 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode and give each its own mode back when the last thread has left."""
+    """Put every module into evaluation mode for the time of a context.
+
+    Each module gets its own mode back when the last thread has left.
+
+    Parameters
+    ----------
+    model
+        Module whose modules are put into evaluation mode.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Dropout().train()
+    >>> with evaluation_mode(model):
+    ...     print(model.training)
+    False
+    >>> model.training
+    True
+    """
     modules = list(model.modules())
     with _LOCK:  # by module, as threads may enter by different wrappers of one net
         for module in modules:
@@ -145,7 +283,28 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Let nothing of a model be compiled, or run compiled: hooks do not fire there. It counts for the whole process."""
+    """Prevent every part of a model from being compiled, or from running compiled, for the time of a context.
+
+    Hooks do not fire inside compiled code. Process-wide, if any part of the model is compiled.
+
+    Parameters
+    ----------
+    model
+        Module that may have compiled parts.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.ReLU()
+    >>> with eager(model):
+    ...     model(torch.tensor([-1.0, 1.0]))
+    tensor([0., 1.])
+    """
     if not any(map(_is_compiled, model.modules())):
         yield
         return
@@ -170,7 +329,28 @@ def _is_compiled(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def hooked(handles: list[RemovableHandle]) -> Iterator[None]:
-    """Remove hooks at the end, whatever happens."""
+    """Remove hooks at the end of a context, also after an exception.
+
+    Parameters
+    ----------
+    handles
+        Handles of the hooks.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.ReLU()
+    >>> with hooked([model.register_forward_hook(print)]):
+    ...     len(model._forward_hooks)
+    1
+    >>> len(model._forward_hooks)
+    0
+    """
     try:
         yield
     finally:
@@ -182,15 +362,14 @@ def hooked(handles: list[RemovableHandle]) -> Iterator[None]:
 class _Tap:
     name: str
     output: Tensor
-    version: int  # counts the writes to `output` up to the moment it was tapped
+    version: int  # number of writes to `output` before it was tapped
 
 
 class _Recorder(TorchFunctionMode):
-    """Remembers each convolution's output and, for tap="post", moves on to the activation behind it.
+    """Records each convolution's output, or with ``tap="post"`` that of the activation after it."""
 
-    The mode and the hooks act in the thread that entered it only: other threads may use the model.
-    `protected` names the layers whose tapped tensor must not be handed on itself, but as a copy.
-    """
+    # The mode and the hooks act only in the thread that entered the mode: other threads may use the model.
+    # `protected` names the layers that hand on a copy of their tapped tensor, not the tensor itself.
 
     def __init__(self, names: dict[nn.Conv2d, str], tap: str, anchor: Tensor, protected: frozenset[str]):
         super().__init__()
@@ -200,10 +379,10 @@ class _Recorder(TorchFunctionMode):
         self.protected = protected
         self.taps: list[_Tap] = []
         self.passed_on: dict[int, tuple[_Tap, Tensor, int]] = {}  # by id: tap, tensor, its version
-        self.halves: dict[int, tuple[_Tap, Tensor, int]] = {}  # the same, of depthwise convolutions
+        self.halves: dict[int, tuple[_Tap, Tensor, int]] = {}  # the same for depthwise convolutions
         self.calls: Counter[str] = Counter()
         self.anchored: set[Any] = set()  # nodes of the graph whose paths are known to begin at the anchor
-        # the last padded convolution that made one pixel, if no map came behind it
+        # the last padded convolution with an output of one pixel, if no larger output followed
         self.pixel: str | None = None
         self.thread = threading.get_ident()
 
@@ -218,13 +397,13 @@ class _Recorder(TorchFunctionMode):
         return result.clone() if tap.name in self.protected else result
 
     def begin(self, tensor: Tensor) -> Tensor:
-        """The same tensor, overwritten by one whose graph begins at the anchor."""
+        """Make the tensor's graph begin at the anchor, in place."""
         begun = _Begin.apply(self.anchor, tensor)
         self.anchored |= {begun.grad_fn} - {None}  # none under no_grad
         return begun
 
     def _begun(self, output: Tensor) -> bool:
-        """Whether the graph behind a convolution's output goes back to the anchor, where the images come from."""
+        """Tell whether the graph of a convolution's output leads back to the anchor, and so to the images."""
         nodes: list[Any] = [output.grad_fn]
         seen: set[Any] = {None}
         while nodes:
@@ -239,7 +418,7 @@ class _Recorder(TorchFunctionMode):
     def hook(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor | None:
         if threading.get_ident() != self.thread:
             return None
-        with torch._C.DisableTorchFunction():  # or each look at a tensor would go through this mode
+        with torch._C.DisableTorchFunction():  # else each access to a tensor would go through this mode
             return self._tap(module, inputs, output)
 
     def _tap(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor | None:
@@ -269,26 +448,25 @@ class _Recorder(TorchFunctionMode):
         return passed_on
 
 
-def _faster_channels_last(images: Tensor) -> bool:
-    """Whether nets with batch norm are faster on such images with the channels last, as measured; up to twice so.
-
-    Nets without gain nothing. A single large image is not worth the weights' rearrangement.
-    """
+def _faster_channels_last(images: Float[Tensor, "b channels h w"]) -> bool:
+    """Tell whether networks with batch norm are faster on these images with the channels last."""
+    # As measured: up to twice as fast. Networks without batch norm gain nothing, and for a single large image
+    # rearranging the weights takes longer than it saves.
     return images.device.type == "cpu" and (len(images) > 1 or min(images.shape[-2:]) <= 96)
 
 
 def _writes(tensor: Tensor) -> int:
-    """How often it was written to; inference tensors do not count."""
+    """Return the number of in-place writes to a tensor; 0 for inference tensors, which do not count them."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 class _NeedsContiguous(Exception):
-    """The model reshapes its features with `view`, which wants channels first."""
+    """The model reshapes its features with ``view``, which needs channels first."""
 
 
 def _run(
     model: nn.Module,
-    images: Tensor,
+    images: Float[Tensor, "b channels h w"],
     tap: str,
     names: dict[nn.Conv2d, str],
     protected: frozenset[str] = frozenset(),
@@ -304,23 +482,30 @@ def _run(
             weight = next(iter(names)).weight
             if weight.dtype != images.dtype:
                 raise InputError(
-                    f"the model's weights are {weight.dtype} and the images {images.dtype}: convert one with .to()."
+                    f"the model's weights are {weight.dtype} and the images are {images.dtype}: "
+                    "convert one of them with .to()."
                 ) from error
             raise
     side, channels = min(images.shape[-2:]), images.shape[1]
     if recorder.pixel and any(last_map(model, side * k, channels) > 1 for k in (2, 4, 8)):
         check_last_map(model, side, channels)
-        raise InputError(f"the images are too small: {recorder.pixel!r} makes a single pixel of them.")
+        raise InputError(
+            f"the images are too small: the convolution {recorder.pixel!r} reduces them to a single pixel; "
+            "give larger ones."
+        )
     if not recorder.taps:
-        raise InputError("the model called none of its convolutions, or none has an output above 1 x 1.")
+        raise InputError(
+            "the model called none of its convolutions with an output larger than 1 x 1: give larger images or "
+            "another model."
+        )
     for t in recorder.taps:
         if len(t.output) != len(images):
             raise InputError(
-                f"the convolution {t.name!r} sees a batch of {len(t.output)} for {len(images)} images: its maps "
-                "cannot be told apart by image."
+                f"the convolution {t.name!r} sees a batch of {len(t.output)} for {len(images)} images, so its maps "
+                "belong to no single image: give a model that keeps images apart."
             )
     written = frozenset(t.name for t in recorder.taps if _writes(t.output) != t.version)
-    if written and not protected:  # something else than an activation wrote in place: once more, on copies
-        del returned, recorder, t  # and the graph with them
+    if written and not protected:  # an operation that is no activation wrote in place: run again, on copies
+        del returned, recorder, t  # frees the graph
         return _run(model, images, tap, names, written)
     return Tapped(returned, tuple(t.name for t in recorder.taps), [t.output for t in recorder.taps], anchor)

@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
+from jaxtyping import Bool, Float, Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,23 +21,75 @@ from sftgan.reading import scalar, to_jet
 
 @dataclass(frozen=True)
 class Examples:
-    """What a generator learns from: images (n, 3, H, W), conditions (n, eta, h, w) and target maps (n, H, W),
-    all float32 in [0, 1]."""
+    """Training or test examples of a generator, all float32 in [0, 1].
 
-    images: Tensor
-    conditions: Tensor
-    targets: Tensor
+    Attributes
+    ----------
+    images
+        Images (n, 3, h, w).
+    conditions
+        CGMAs (n, eta, h2, w2).
+    targets
+        Maps (n, h, w) that the generator learns to draw.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pair = Examples(torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8), torch.rand(2, 8, 8))
+    >>> len(pair)
+    2
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    conditions: Float[Tensor, "n eta h2 w2"]
+    targets: Float[Tensor, "n h w"]
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, index: Tensor) -> "Examples":
-        """Those at the places `index` (m,)."""
+    def subset(self, index: Int[Tensor, " m"] | Bool[Tensor, " n"]) -> "Examples":
+        """Select some of the examples.
+
+        Parameters
+        ----------
+        index
+            Positions (m,), in any order, or a mask (n,).
+
+        Returns
+        -------
+        Examples
+            The selected examples.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pair = Examples(torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8), torch.rand(2, 8, 8))
+        >>> len(pair.subset(torch.tensor([1])))
+        1
+        """
         return Examples(self.images[index], self.conditions[index], self.targets[index])
 
     @staticmethod
     def concatenate(parts: list["Examples"]) -> "Examples":
-        """All of them, in order."""
+        """Concatenate sets of examples.
+
+        Parameters
+        ----------
+        parts
+            At least one set; all have the same sizes and the same ``eta``.
+
+        Returns
+        -------
+        Examples
+            All examples, in order.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pair = Examples(torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8), torch.rand(2, 8, 8))
+        >>> len(Examples.concatenate([pair, pair]))
+        4
+        """
         return Examples(
             torch.cat([p.images for p in parts]),
             torch.cat([p.conditions for p in parts]),
@@ -46,16 +99,49 @@ class Examples:
 
 @dataclass(frozen=True)
 class GANRecipe:
-    """How an SFT-GAN is trained: L = BCE + `weight` * (MSE or MAE), Adam with beta 1 = 0.5.
+    """Settings of the training of an SFT-GAN.
 
-    The paper names mean squared error and binary cross entropy; the weight, and the learning rate of 2e-4, are
-    those of the released code and of pix2pix.
+    The generator minimises ``BCE + weight * reconstruction`` by Adam with beta 1 = 0.5. The paper names
+    binary cross entropy and mean squared error; the weight and the learning rate are those of the released
+    code and of pix2pix. An unknown name raises ``InputError``.
 
-    output: the generator draws "scalar" maps or "jet" pictures of them. adversarial: "bce" on logits; "softmax" is
-    the released code's softmax over one unit read literally, which has no gradient; "off" trains no discriminator.
-    discriminator_period: it is updated at every such step, from the first on. discriminator_input: in "released" the
-    generator's step shows it the target, not the image, beside the generated map. layers: of generator and
-    discriminator. modulation: "concatenation" is `ConcatGenerator` in the place of SFT.
+    Attributes
+    ----------
+    kind
+        Generator: ``"lsft"`` or ``"gsft"``.
+    eta
+        Number of CGMAs per image.
+    width
+        Number of features of generator and discriminator.
+    epochs
+        Number of passes over the training examples.
+    batch
+        Number of examples per step.
+    lr
+        Learning rate.
+    reconstruction
+        Reconstruction loss: ``"mse"`` or ``"mae"``.
+    weight
+        Weight of the reconstruction loss.
+    output
+        What the generator produces: ``"scalar"`` maps, or ``"jet"`` pictures of them.
+    adversarial
+        Adversarial loss: ``"bce"`` on logits; ``"softmax"``, the softmax over one unit of the released code
+        taken literally, which has no gradient; ``"off"`` trains no discriminator.
+    discriminator_period
+        The discriminator is updated once in so many steps, starting with the first.
+    discriminator_input
+        What the discriminator sees beside the generated map in the generator's step: the image
+        (``"pair"``) or the target map (``"released"``).
+    layers
+        Variant of generator and discriminator: ``"paper"`` or ``"released"``.
+    modulation
+        ``"sft"``, or ``"concatenation"`` for ``ConcatGenerator``.
+
+    Examples
+    --------
+    >>> GANRecipe(kind="gsft", epochs=5).lr
+    0.0002
     """
 
     kind: str = "lsft"
@@ -86,22 +172,30 @@ CHOICES = {
     "layers": ("paper", "released"),
     "modulation": ("sft", "concatenation"),
 }
-"""The values that names in a recipe may take, the paper's first."""
+"""The values that each name in a recipe may take; the paper's comes first."""
 
 
 @dataclass(frozen=True)
 class TrainedGAN:
-    """A trained generator in evaluation mode, on the CPU.
+    """A trained generator and the course of its training.
 
-    losses: one row per step (step, epoch, discriminator, adversarial, reconstruction).
-    epochs: one row per epoch, 0 being the untrained net (epoch, step).
-    previews: (epochs + 1, n, H, W), the maps of the watched examples after each epoch.
+    Attributes
+    ----------
+    generator
+        The generator in evaluation mode, on the CPU: a ``Generator``, or a ``ConcatGenerator`` if the
+        recipe's modulation is ``"concatenation"``.
+    losses
+        One row per step, with columns step, epoch, discriminator, adversarial and reconstruction.
+    epochs
+        One row per epoch, with columns epoch and step; epoch 0 is the untrained net.
+    previews
+        Maps (epochs + 1, n, h, w) in [0, 1] of the watched examples, before training and after each epoch.
     """
 
-    generator: Generator
+    generator: Generator | Any
     losses: pd.DataFrame
     epochs: pd.DataFrame
-    previews: Tensor
+    previews: Float[Tensor, "states n h w"]
 
 
 def train_gan(
@@ -112,13 +206,45 @@ def train_gan(
     checkpoint: Path | None = None,
     accelerator: str = "cpu",
 ) -> TrainedGAN:
-    """Train generator and discriminator; every step updates both, or as the recipe says.
+    """Train a generator against a discriminator (section 4.1).
 
-    The `watched` examples, of held-out classes, show the progress; they choose nothing.
+    By default every step updates both. The global random state is left as it was.
 
-    With `checkpoint` the state is written there after every epoch, and a run that was killed goes on from it to
-    the same weights, on a CPU bit for bit. `accelerator` is Lightning Fabric's, "cpu" or "cuda"; bfloat16 is used on
-    CUDA devices that have it. Raises InputError when a loss is not finite.
+    Parameters
+    ----------
+    train
+        Examples to learn from.
+    watched
+        Examples of held-out classes that show the progress; they do not influence the training.
+    recipe
+        Settings of the training.
+    seed
+        Seed of the initial weights and of the order of the examples.
+    checkpoint
+        File that receives the state after every epoch. A killed run resumes from it and ends with the same
+        weights, bit for bit on a CPU. None writes no file.
+    accelerator
+        Lightning Fabric's accelerator, ``"cpu"`` or ``"cuda"``; bfloat16 is used on CUDA devices that support
+        it.
+
+    Returns
+    -------
+    TrainedGAN
+        The generator, its losses and its maps of the watched examples.
+
+    Raises
+    ------
+    InputError
+        If a loss or a map is not finite, the recipe does not fit the examples, or the checkpoint cannot be
+        written.
+
+    Examples
+    --------
+    >>> import torch
+    >>> few = Examples(torch.rand(2, 3, 16, 16), torch.rand(2, 2, 16, 16), torch.rand(2, 16, 16))
+    >>> trained = train_gan(few, few, GANRecipe(eta=2, width=2, epochs=1))
+    >>> trained.previews.shape
+    torch.Size([2, 2, 16, 16])
     """
     fabric = Fabric(accelerator=accelerator, devices=1, precision=_precision(accelerator))
     with torch.random.fork_rng():
@@ -156,8 +282,31 @@ def train_gan(
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, examples: Examples, batch: int = 128) -> Tensor:
-    """Interpretation maps (n, H, W) in [0, 1], on the CPU. Puts the generator into evaluation mode."""
+def generate(generator: nn.Module, examples: Examples, batch: int = 128) -> Float[Tensor, "n h w"]:
+    """Generate interpretation maps, batch by batch; the generator is put into evaluation mode.
+
+    Parameters
+    ----------
+    generator
+        A trained ``Generator`` or ``ConcatGenerator``, on any device.
+    examples
+        Images and conditions; the targets are not used.
+    batch
+        Number of examples at a time.
+
+    Returns
+    -------
+    Tensor
+        Maps (n, h, w) in [0, 1] as float32, on the CPU; JET pictures are converted to maps.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sftgan.networks import Generator
+    >>> pair = Examples(torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8), torch.rand(2, 8, 8))
+    >>> generate(Generator("lsft", eta=4, width=4), pair).shape
+    torch.Size([2, 8, 8])
+    """
     device = next(generator.parameters()).device
     generator.eval()
     return torch.cat([
@@ -185,13 +334,17 @@ def _step(
     step: int,
     recipe: GANRecipe,
 ) -> dict[str, float]:
-    """One update of the discriminator, where it is due, then one of the generator; returns their losses."""
+    """Update the discriminator if it is due, then the generator; return their losses."""
     images, conditions, targets = fabric.to_device((batch.images, batch.conditions, batch.targets))
     real = to_jet(targets) if recipe.output == "jet" else targets
     generator.train()
     fake = generator(images, conditions)
 
-    def judged(beside: Tensor, maps: Tensor, is_real: bool) -> Tensor:
+    def judged(
+        beside: Float[Tensor, "b 3 h w"],
+        maps: Float[Tensor, "b h w"] | Float[Tensor, "b 3 h w"],
+        is_real: bool,
+    ) -> Float[Tensor, ""]:
         maps = _as_picture(maps) if recipe.layers == "released" else maps
         return _bce(discriminator(beside, maps), is_real, recipe.adversarial)
 
@@ -220,7 +373,7 @@ def _step(
     return values
 
 
-def _as_picture(maps: Tensor) -> Tensor:
+def _as_picture(maps: Float[Tensor, "b h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     return maps if maps.ndim == 4 else maps[:, None].expand(-1, 3, -1, -1)
 
 
@@ -231,14 +384,14 @@ def _diverged(what: str, recipe: GANRecipe) -> InputError:
     )
 
 
-def _bce(logits: Tensor, real: bool, head: str) -> Tensor:
+def _bce(logits: Float[Tensor, " b"], real: bool, head: str) -> Float[Tensor, ""]:
     if head == "softmax":  # over one unit: always 1
         probability = logits[:, None].softmax(1)[:, 0]
         return F.binary_cross_entropy(probability, torch.full_like(probability, float(real)))
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
-def _preview(generator: nn.Module, watched: Examples, recipe: GANRecipe) -> Tensor:
+def _preview(generator: nn.Module, watched: Examples, recipe: GANRecipe) -> Float[Tensor, "n h w"]:
     maps = generate(generator, watched)
     if not maps.isfinite().all():
         raise _diverged("the generator's maps are not finite", recipe)

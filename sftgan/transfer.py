@@ -1,4 +1,4 @@
-"""Pretrained generators with a CNN and photographs that they were not trained with, beside controls."""
+"""Pretrained generators on a CNN and photographs that they were not trained with, beside controls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,28 @@ from sftgan.explain import Explainer
 from sftgan.training import Examples, generate
 
 FREE = ("mean of CGMAs", "luminance", "centre")
-"""Controls that know no Grad-CAM of the last layer: see `drawn`."""
+"""Controls that need no fit; see ``drawn``."""
 FITTED = ("mean map", "linear (this CNN)")
-"""Controls that know those of other photographs: see `from_others`."""
+"""Controls that are fitted to the Grad-CAMs of the other photographs; see ``from_others``."""
 _FOLDER = Path(str(resources.files("skimage"))) / "data"
-_SMALL = 0.75  # side of the crops behind the first, in shorter sides of their photograph
+_SMALL = 0.75  # side of the smaller crops, as a share of their photograph's shorter side
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Squares of photographs: images (n, 3, side, side) in [0, 1], and of which of the `names` each is, int64 (n,).
+    """Squares cut from photographs.
 
-    Each photograph has equally many, one after the other; the first is its central square.
+    Each photograph has equally many crops, one after the other. The first is its central square.
+
+    Attributes
+    ----------
+    images
+        Crops (n, 3, side, side) in [0, 1].
+    owners
+        Index into ``names`` of each crop's photograph, int64 (n,).
+    names
+        Names of the photographs.
     """
 
     images: Tensor
@@ -40,14 +49,34 @@ class Crops:
 
     @property
     def first(self) -> Tensor:
-        """The place of each photograph's first crop."""
+        """The index of each photograph's first crop, int64 (number of photographs,)."""
         return torch.searchsorted(self.owners, torch.arange(len(self.names)))
 
 
 def crops(names: Sequence[str], n_crops: int, side: int, seed: int = 0) -> Crops:
-    """Crops of photographs that are files of scikit-image: the central square, and smaller ones at random places.
+    """Crop photographs of scikit-image: the central square, and smaller squares at random places.
 
-    Raises InputError for an unknown name, and for fewer than two photographs, as controls are made of the others.
+    Parameters
+    ----------
+    names
+        Names of at least two photographs, because controls are made of the other photographs.
+    n_crops
+        Number of crops of each photograph.
+    side
+        Side of the crops in pixels after resizing.
+    seed
+        Seed of the places.
+
+    Returns
+    -------
+    Crops
+        The crops (n, 3, side, side) and their photographs.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, there are fewer than two different names, or a number is not a whole number of
+        at least 1.
     """
     check_counts(n_crops=n_crops, side=side)
     if not isinstance(names, list | tuple) or len(set(names)) < max(2, len(names)):
@@ -74,7 +103,14 @@ def _boxes(width: int, height: int, n: int, rng: np.random.Generator) -> list[tu
 
 
 def explainers() -> tuple[dict[str, Explainer], pd.DataFrame]:
-    """Those of `weights.PRETRAINED`, by names such as "LSFT, similar", and what their files say of the training."""
+    """Load all pretrained generators.
+
+    Returns
+    -------
+    tuple[dict[str, Explainer], pd.DataFrame]
+        The explainers of ``weights.PRETRAINED``, by names such as "LSFT, similar", and a frame of what their
+        files say about the training.
+    """
     found, rows = {}, []
     for name in weights.PRETRAINED:
         title = f"{name[:4].upper()}, {name[5:]}"
@@ -89,14 +125,32 @@ def explainers() -> tuple[dict[str, Explainer], pd.DataFrame]:
 def seen(
     model: nn.Module, images: Tensor, by: Mapping[str, Explainer], targets: Tensor | None = None
 ) -> tuple[Examples, Tensor]:
-    """What explainers see of a CNN, all of them the same, and its logits (n, C).
+    """Compute what explainers see of a CNN, which is the same for all of them.
 
-    Images (n, 3, H, W) in [0, 1]; targets: class indices (n,), or None for the predicted classes. Raises InputError
-    for explainers that differ in reading or size.
+    Parameters
+    ----------
+    model
+        CNN.
+    images
+        Images (n, 3, H, W) in [0, 1].
+    by
+        Explainers by name.
+    targets
+        Class indices (n,); None for the predicted classes.
+
+    Returns
+    -------
+    tuple[Examples, Tensor]
+        Examples, and the CNN's logits (n, C).
+
+    Raises
+    ------
+    InputError
+        If the explainers differ in how they read the layers or in size.
     """
     one = next(iter(by.values()))
     if {(other.reading, other.size) for other in by.values()} != {(one.reading, one.size)}:
-        raise InputError("the generators differ in their reading or size: give those of one training.")
+        raise InputError("the generators differ in their reading or size: give generators of one training.")
     parts, logits = [], []
     for at in torch.arange(len(images)).split(_BATCH):
         *part, outputs = one.see(model, images[at], None if targets is None else targets[at])
@@ -106,9 +160,21 @@ def seen(
 
 
 def drawn(shown: Examples, by: Mapping[str, Explainer]) -> dict[str, Tensor]:
-    """Maps (n, h, w) in [0, 1]: Grad-CAM of the last convolution, the explainers', and `FREE`.
+    """Compute the maps of the explainers, of the last convolution's Grad-CAM, and of the controls ``FREE``.
 
-    The last of these is bright in the middle and dark at the border, whatever the picture.
+    The control "centre" is bright in the middle and dark at the border of every picture.
+
+    Parameters
+    ----------
+    shown
+        Examples of ``seen``.
+    by
+        Explainers by name.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Maps (n, h, w) in [0, 1] by method.
     """
     with torch.no_grad():
         maps = {name: generate(one.generator, shown) for name, one in by.items()}
@@ -122,9 +188,22 @@ def drawn(shown: Examples, by: Mapping[str, Explainer]) -> dict[str, Tensor]:
 
 
 def from_others(shown: Examples, owners: Tensor) -> dict[str, Tensor]:
-    """`FITTED`: maps (n, h, w) in [0, 1], from the Grad-CAMs of the *other* photographs' crops.
+    """Compute the controls ``FITTED`` from the Grad-CAMs of the *other* photographs' crops.
 
-    Their mean, and the `baselines.linear_map` of the least-squares fit to them.
+    "mean map" is the mean of these Grad-CAMs. "linear (this CNN)" is the ``baselines.linear_map`` of the
+    least-squares fit to them.
+
+    Parameters
+    ----------
+    shown
+        Examples of ``seen``.
+    owners
+        Index of each crop's photograph (n,).
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Maps (n, h, w) in [0, 1] by control.
     """
     linear, mean = torch.empty_like(shown.targets), torch.empty_like(shown.targets)
     for owner in owners.unique():
@@ -136,11 +215,28 @@ def from_others(shown: Examples, owners: Tensor) -> dict[str, Tensor]:
 
 
 def measured(model: nn.Module, of: Crops, classes: Tensor, maps: Mapping[str, Tensor]) -> pd.DataFrame:
-    """One row per photograph and method: means over its crops, which are not independent.
+    """Measure maps by their similarity to Grad-CAM and by the CNN's confidence in what they mark.
 
-    r: Pearson's correlation with Grad-CAM. bright, dark: what is left of the CNN's probability of the class, at most
-    all of it, where only the half of the pixels that the map marks most is shown (the rest is black), and where only
-    the other half is. margin: bright - dark.
+    The measures are means over the crops of a photograph, because these are not independent.
+
+    Parameters
+    ----------
+    model
+        CNN.
+    of
+        Crops of photographs.
+    classes
+        Explained class of each crop (n,).
+    maps
+        Maps (n, h, w) by method, with "Grad-CAM" among them.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each photograph and method. ``r`` is the Pearson correlation with Grad-CAM. ``bright`` and
+        ``dark`` are the share of the class's probability, at most 1, that is left if only one half of the
+        pixels is shown, and the rest is black: the half that the map marks most, or the other one. ``margin``
+        is ``bright`` minus ``dark``.
     """
     before, frames = _confidence(model, of.images, classes), []
     about = {"dataset": "photographs", "arch": "this CNN", "image": of.owners.numpy()}
@@ -156,32 +252,65 @@ def measured(model: nn.Module, of: Crops, classes: Tensor, maps: Mapping[str, Te
 
 
 def _confidence(model: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
-    """`metrics.confidence`, few images at a time, which takes half the time where they are large."""
+    """Compute ``metrics.confidence`` in small batches, which takes half the time for large images."""
     parts = zip(images.split(_BATCH), classes.split(_BATCH), strict=True)
     return torch.cat([metrics.confidence(model, *part) for part in parts]).numpy()
 
 
 def collages(of: Crops, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Photographs side by side, (m, 3, side, 2 side), and their classes, left and right, (m, 2).
+    """Put central squares of two photographs side by side where the CNN predicts different classes.
 
-    The central square of each and of the next one, where the CNN's `classes` (n,) differ. Raises InputError where they
-    differ nowhere.
+    Parameters
+    ----------
+    of
+        Crops of photographs.
+    classes
+        Predicted class of each crop (n,).
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Collages (m, 3, side, 2 side) of a photograph and the next one, and their left and right classes (m,
+        2).
+
+    Raises
+    ------
+    InputError
+        If the CNN predicts the same class for all photographs.
     """
     left = torch.arange(len(of.names))
     squares, predicted, right = of.images[of.first], classes[of.first], left.roll(-1)
     differ = predicted[left] != predicted[right]
     if not differ.any():
-        raise InputError("the CNN predicts the same class for all photographs: give others.")
+        raise InputError("the CNN predicts the same class for all photographs: give other photographs.")
     images = torch.cat([squares[left], squares[right]], dim=-1)
     return images[differ], torch.stack([predicted[left], predicted[right]], 1)[differ]
 
 
 def told_apart(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> pd.DataFrame:
-    """How much the maps (m, h, w) of `collages` follow the class: one row per collage and method.
+    """Measure how much the maps of collages follow the class that they explain.
 
-    left, right: those explained for the left and for the right class. told: the share of a map in the left half when
-    the left class is asked for, less that when the right one is; 1 is perfect, 0 follows no class. alike: Pearson's
-    correlation of the two maps.
+    Parameters
+    ----------
+    left
+        Maps (m, h, w) by method that explain the class of the left half.
+    right
+        Maps (m, h, w) by method that explain the class of the right half.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each method and collage. ``told`` is the share of the map in the left half when it
+        explains the left class, minus the same when it explains the right one; 1 is perfect, 0 means that the
+        map does not follow the class. ``alike`` is the Pearson correlation of the two maps.
+
+    Examples
+    --------
+    >>> import torch
+    >>> left = torch.tensor([[[1.0, 0.0]]])
+    >>> told_apart({"LSFT": left}, {"LSFT": left.flip(-1)})[["method", "told", "alike"]]
+      method  told  alike
+    0   LSFT   1.0   -1.0
     """
     frames = []
     for method, one in left.items():

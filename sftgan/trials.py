@@ -1,4 +1,4 @@
-"""Short trials: what becomes of the maps when one choice, or all of the released code's, is changed (`Study.trial`)."""
+"""Short trials: how maps change with one choice, or with all of the released code (``Study.trial``)."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -28,6 +28,7 @@ LEAK: dict[str, dict[str, Any]] = {
     "without the target's layer": {"exclude_target": True},
     "without the last two positions": {"leave_out": 2},
 }
+"""Settings that remove the target from the conditions: name -> fields of the profile that they change."""
 FLIPS: dict[str, dict[str, Any]] = {
     PAPER: {},
     **{f"{name}: {value}": {name: value} for name, value in RELEASED.items()},
@@ -35,6 +36,7 @@ FLIPS: dict[str, dict[str, Any]] = {
     "all together": {"variant": "released"},
     "all together, adversarial: bce": {"variant": "released", "adversarial": "bce"},
 }
+"""Settings with the choices of the released code, one by one and all together; see ``LEAK``."""
 ADVERSARIAL: dict[str, dict[str, Any]] = {
     "weight 100 (default)": {},
     "weight 1": {"reconstruction_weight": 1.0},
@@ -44,6 +46,7 @@ ADVERSARIAL: dict[str, dict[str, Any]] = {
     "discriminator fed as released": {"discriminator_input": "released"},
     "discriminator at every 100th step": {"discriminator_period": 100},
 }
+"""Settings of the adversarial loss; see ``LEAK``."""
 CONDITIONING: dict[str, dict[str, Any]] = {
     "SFT, cumulative averages": {},
     "concatenation, cumulative averages": {"modulation": "concatenation"},
@@ -52,7 +55,7 @@ CONDITIONING: dict[str, dict[str, Any]] = {
     "SFT, averages, target's layer out": {"exclude_target": True},
     "SFT, raw, target's layer out": {"cumulative": False, "exclude_target": True},
 }
-"""The settings of the four series of trials: name -> fields of the profile that differ from the paper's."""
+"""Settings of the conditions and of the way they enter the generator; see ``LEAK``."""
 DECIDING: dict[str, dict[str, Any]] = {
     PAPER: {},
     "no discriminator": ADVERSARIAL["no discriminator"],
@@ -60,17 +63,32 @@ DECIDING: dict[str, dict[str, Any]] = {
     "averages, target's layer out": CONDITIONING["SFT, averages, target's layer out"],
     "raw Grad-CAMs, target's layer out": CONDITIONING["SFT, raw, target's layer out"],
 }
-"""Of these, the settings that claims are about; they are tried with every seed of the profile."""
+"""The settings that claims are about; they are tried with every seed of the profile."""
 
 
 def run(
     study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequence[str] = ("lsft",)
 ) -> pd.DataFrame:
-    """Train and measure each setting: one row per setting, pair, method (generators and controls) and test image.
+    """Train and measure the generators of each setting.
 
-    Against the setting's own target: r (Pearson), squared error, error of the mean map, and dice. Beside it: dice with
-    the object where it is known, r with the image's luminance, and r with the plain Grad-CAM of the last layer. The
-    test images are the same in all settings.
+    The test images are the same in all settings.
+
+    Parameters
+    ----------
+    study
+        Run that the trials start from.
+    settings
+        For each setting, by name, the fields of the profile that it changes.
+    kinds
+        Kinds of generators.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each setting, pair, method (generators and controls) and test image. ``students.measures``
+        are against the setting's own target: ``r`` (Pearson), "squared error", "error of the mean map" and
+        ``dice``. The others are "dice with the object" (NaN where it is unknown), "r with luminance" of the
+        image, and "r with Grad-CAM", the plain one of the last layer.
     """
     plain, frames = study.trial(), []
     for setting, switches in settings.items():
@@ -98,12 +116,36 @@ def run(
 
 
 def run_replicates(study: Study, settings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """`run` of the study and of its replicates, CNNs and generators trained anew with each seed, under one another."""
+    """Run settings on the study and its replicates; each seed has its own CNNs and generators.
+
+    Parameters
+    ----------
+    study
+        Run with its replicates.
+    settings
+        For each setting, by name, the fields of the profile that it changes.
+
+    Returns
+    -------
+    pd.DataFrame
+        The frames of ``run``, concatenated; the column ``seed`` tells them apart.
+    """
     return pd.concat([run(replicate, settings) for replicate in study.replicates()], ignore_index=True)
 
 
 def datasets(trial: Study) -> list[str]:
-    """The trial's data sets that the profile names, else all of the similar strategy."""
+    """List the trial's data sets: those that the profile names, or else all of the similar strategy.
+
+    Parameters
+    ----------
+    trial
+        Study of a trial.
+
+    Returns
+    -------
+    list[str]
+        Names of data sets.
+    """
     everything = [name for names in trial.of_strategy.values() for name in names]
     return [name for name in trial.profile.trial.datasets if name in everything] or list(
         trial.of_strategy["similar"]
@@ -115,7 +157,20 @@ def _dice(maps: Tensor, masks: Tensor | None) -> np.ndarray | float:
 
 
 def summary(frame: pd.DataFrame, by: Sequence[str] = ("setting", "method")) -> pd.DataFrame:
-    """One row per group, as text with 95 % intervals: skill over the mean map, and the means of the other measures."""
+    """Summarise the measures as text: means with 95 % intervals.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``run``.
+    by
+        Columns that make groups.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group: the skill over the mean map, then the means of the other measures.
+    """
     found = tables.means(frame, ("squared error", "error of the mean map"), by, skill)
     table = tables.means_as_text(frame, ["r", "dice", "r with Grad-CAM", "r with luminance"], by)
     table.insert(len(by), "skill over the mean map", tables.with_intervals(found))
@@ -128,7 +183,25 @@ def summary(frame: pd.DataFrame, by: Sequence[str] = ("setting", "method")) -> p
 
 
 def against(frame: pd.DataFrame, reference: str, value: str = "r", method: str = "LSFT") -> pd.DataFrame:
-    """Each setting of one method minus the `reference`, paired over images, with effect size and Holm's correction."""
+    """Compare each setting of one method with a reference setting, paired over images.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``run``.
+    reference
+        Name of the reference setting.
+    value
+        Measure to compare.
+    method
+        Method whose settings are compared.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row of ``tables.differences`` (setting minus reference) for each other setting, with Holm's
+        correction.
+    """
     part = frame[frame["method"] == method]
     part = part.assign(method=part["setting"])
     others = [name for name in part["setting"].unique() if name != reference]
@@ -137,13 +210,45 @@ def against(frame: pd.DataFrame, reference: str, value: str = "r", method: str =
 
 
 def between_methods(frame: pd.DataFrame, first: str, second: str, value: str = "r") -> pd.DataFrame:
-    """For each setting one method minus another, paired over images; see `tables.differences`."""
+    """Compare two methods in each setting, paired over images.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``run``.
+    first
+        Name of the first method.
+    second
+        Name of the method to subtract.
+    value
+        Measure to compare.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row of ``tables.differences`` (first minus second) for each setting.
+    """
     two = frame[frame["method"].isin([first, second])]
     return tables.differences(two, value, first, [second], by=["setting"])
 
 
 def judged(found: pd.DataFrame, claims: Mapping[str, str], data: str) -> pd.DataFrame:
-    """Rows of `between_methods` as claims, see `claims.judge`: setting -> what is claimed."""
+    """Turn comparisons of methods into judged claims.
+
+    Parameters
+    ----------
+    found
+        Frame of ``between_methods``.
+    claims
+        For each setting, by name, what is claimed.
+    data
+        What the claims were tested on.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows as those of ``claims.judge``.
+    """
     about = {"where": "beyond the paper", "data here": data}
     return found.assign(claim=found["setting"].map(claims), **about)[COLUMNS]
 
@@ -151,9 +256,26 @@ def judged(found: pd.DataFrame, claims: Mapping[str, str], data: str) -> pd.Data
 def judge_series(
     frame: pd.DataFrame, series: Sequence[tuple[str, str]], claims: Sequence[str], data: str
 ) -> pd.DataFrame:
-    """Claims that one setting's LSFT is more like its target (r) than another's: of a frame of `run`, the two settings.
+    """Judge claims that LSFT is more similar to its target (r) in one setting than in another.
 
-    Where the one's mean r is not above the mean map's, its generator has learned too little to judge a choice by.
+    A claim is "cannot be tested here" if the mean r of LSFT in its first setting does not exceed that of the
+    mean map. A generator that has learned so little cannot be used to judge a choice.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``run``.
+    series
+        Two settings for each claim; the first is claimed to have the larger r.
+    claims
+        What is claimed for each pair of settings.
+    data
+        What the claims were tested on.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows as those of ``claims.judge``.
     """
     lsft = frame[frame["method"] == "LSFT"]
     lsft = lsft.assign(method=lsft["setting"])
@@ -168,22 +290,47 @@ def judge_series(
 
 
 def beside_mean_map(frame: pd.DataFrame) -> pd.DataFrame:
-    """`summary` of LSFT by setting, below that of the mean map in the first setting, which is the paper's."""
+    """Summarise LSFT in each setting, below the mean map in the first setting, which is the paper's.
+
+    Parameters
+    ----------
+    frame
+        Frame of ``run``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of ``summary`` by setting.
+    """
     first = frame[(frame["setting"] == frame["setting"].iloc[0]) & (frame["method"] == "mean map")]
     shown = pd.concat([first.assign(setting="(the mean map)"), frame[frame["method"] == "LSFT"]])
     return summary(shown, ["setting"])
 
 
 def switches() -> pd.DataFrame:
-    """The fields in which the released code differs, with both values and what they mean."""
+    """Return the fields in which the released code differs from the paper: both values and their meaning."""
     rows = [(name, str(paper), str(code), describe(name)) for name, (paper, code) in SWITCHES.items()]
     return pd.DataFrame(rows, columns=["field", "paper", "released code", "what it is"])
 
 
 def sizes(study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequence[str]) -> pd.DataFrame:
-    """Parameters of each setting's generators, their steps, and the discriminator's loss over the last epoch.
+    """Measure the size of each setting's generators and the end of their training.
 
-    log 2 = 0.69 is the loss of a discriminator that cannot tell; NaN where there is none.
+    Parameters
+    ----------
+    study
+        Run that the trials start from.
+    settings
+        For each setting, by name, the fields of the profile that it changes.
+    kinds
+        Kinds of generators.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each setting and kind: parameters, training steps, and the discriminator's mean loss in
+        the last epoch. A discriminator that guesses has a loss of log 2 = 0.69. The loss is NaN if there is
+        no discriminator.
     """
     rows = []
     for setting, changed in settings.items():
@@ -197,9 +344,13 @@ def sizes(study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequen
 
 
 def released_outputs() -> pd.DataFrame:
-    """What the outputs published with the released code measure: one row per reading of their JET pictures.
+    """Measure the outputs published with the released code.
 
-    Dice of LSFT's picture with its Grad-CAM target over 400 images (Food-11, ResNet50), mean with a 95 % interval.
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``reading`` of their JET-coloured pictures: Dice of LSFT's picture with its Grad-CAM
+        target over 400 images (Food-11, ResNet50), as mean with a 95 % interval.
     """
     measured = pd.read_csv(str(resources.files("sftgan") / "released_outputs.csv"))
     long = measured.rename_axis("image").reset_index().melt("image", var_name="reading", value_name="dice")
@@ -208,11 +359,23 @@ def released_outputs() -> pd.DataFrame:
 
 
 def first_layer(study: Study) -> tuple[pd.DataFrame, dict[str, list[Tensor]]]:
-    """Are the released code's targets, guided first-layer maps, pictures of edges? With pictures of one image each.
+    """Test whether the released code's targets, guided maps of the first layer, only show edges.
 
-    Frame: r of a target with the image's luminance, and its size, by CNN, weights ("trained", "random"), target and
-    image. A target that is the same for random weights explains no CNN (Adebayo 2018). Pictures, by CNN: image,
-    luminance, and the four targets in the frame's order.
+    Targets of the trained CNN are compared with those of the same CNN with random weights. A target that is
+    the same for random weights does not explain the CNN (Adebayo 2018).
+
+    Parameters
+    ----------
+    study
+        Run that the trials start from.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, dict[str, list[Tensor]]]
+        A frame and pictures. The frame has one row for each CNN, ``weights`` ("trained" or "random"),
+        ``target`` of ``TARGETS`` and image: "r with luminance" of the image, and "size of r", its absolute
+        value. The pictures are those of one image of each CNN: the image (3, H, W), its luminance (H, W), and
+        the four targets (H, W) in the frame's order.
     """
     trial = study.trial()
     p, frames = trial.profile, []
@@ -239,4 +402,4 @@ TARGETS = {
     "first layer, guided": Reading(target="first", gradients="guided", explained_class="first"),
     "last layer": Reading(),
 }
-"""The released code's target and the paper's."""
+"""The target of the released code and that of the paper."""

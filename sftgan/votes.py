@@ -1,4 +1,4 @@
-"""What the votes of a survey say: exact tests, agreement, power, and the published counts (section 6)."""
+"""The analysis of survey votes: exact tests, agreement, power, and the published counts (section 6)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,7 +17,19 @@ from sftgan.survey import Pooled
 
 
 class SignTest(NamedTuple):
-    """Share won of all decided, its exact (Clopper-Pearson) 95 % interval, and the exact two-sided p for a half."""
+    """The result of an exact sign test.
+
+    Attributes
+    ----------
+    share
+        Share of wins among all decided cases.
+    low
+        Lower end of its exact (Clopper-Pearson) 95 % interval.
+    high
+        Upper end of that interval.
+    p
+        Exact two-sided p for a true share of one half.
+    """
 
     share: float
     low: float
@@ -26,17 +38,36 @@ class SignTest(NamedTuple):
 
 
 class VoteTest(NamedTuple):
-    """Share of the decided votes, and the p of a sign-flip test over persons, as one person's votes belong together."""
+    """The result of a test over single votes.
+
+    Attributes
+    ----------
+    share
+        Share of the decided votes.
+    p
+        p of a sign-flip test over persons. Persons are flipped as a whole because one person's votes are not
+        independent.
+    """
 
     share: float
     p: float
 
 
 class Agreement(NamedTuple):
-    """Between the `persons` who answered every question; None where it is undefined, for the reason `why`.
+    """The agreement between those persons who answered every question.
 
-    pairs: in which share of all pairs of persons, over all questions, both gave the same answer. kappa: Fleiss' share
-    beyond what the totals of the three answers would give by chance; near 0 also where all prefer the same method.
+    Attributes
+    ----------
+    persons
+        Number of these persons.
+    pairs
+        Share of all pairs of persons, over all questions, in which both gave the same answer; None if
+        undefined.
+    kappa
+        Fleiss' kappa: agreement beyond what the totals of the three answers would give by chance; None if
+        undefined. It is near 0 also where all prefer the same method.
+    why
+        Why a value is undefined; empty if none is.
     """
 
     persons: int
@@ -47,11 +78,28 @@ class Agreement(NamedTuple):
 
 @dataclass(frozen=True)
 class Analysis:
-    """questions: a row for each of the survey: question, caption, votes of each method and ties, and the winner.
+    """The results of a survey.
 
-    The winner has more votes than the other method; else it is a "tie", or "no vote". by_question: the first method's
-    share of the questions won. by_vote: its share of the votes. left: the left map's share of the votes, whichever
-    method it shows. None where nothing is decided.
+    Attributes
+    ----------
+    methods
+        The two methods.
+    persons
+        Number of persons.
+    simulated
+        Whether the persons are simulated.
+    questions
+        One row for each question of the survey: ``question``, ``caption``, the votes for each method and for
+        "tie", and ``winner``. The winner is the method with more votes, or "tie" if both have the same, or
+        "no vote".
+    by_question
+        Test of the first method's share of the questions won; None if neither method wins one.
+    by_vote
+        Test of the first method's share of the votes; None if all are ties.
+    left
+        Test of the left map's share of the votes, whichever method it shows; None if all are ties.
+    agreement
+        Agreement between persons.
     """
 
     methods: tuple[str, str]
@@ -68,34 +116,126 @@ class Analysis:
 
 
 def sign_test(wins: int, losses: int) -> SignTest:
-    """Exact two-sided test of wins against losses, ties left out; one of the two is above 0."""
+    """Test wins against losses exactly and two-sided, without ties.
+
+    Parameters
+    ----------
+    wins
+        Number of wins.
+    losses
+        Number of losses; at least one of the two numbers is above 0.
+
+    Returns
+    -------
+    SignTest
+        Share of wins with its interval, and p.
+
+    Examples
+    --------
+    >>> found = sign_test(wins=4, losses=0)
+    >>> round(found.share, 3), round(found.low, 3), round(found.high, 3), round(found.p, 3)
+    (1.0, 0.398, 1.0, 0.125)
+    """
     found = binomtest(wins, wins + losses)
     interval = found.proportion_ci(method="exact")
     return SignTest(wins / (wins + losses), float(interval.low), float(interval.high), float(found.pvalue))
 
 
 def power(n: int, share: float, alpha: float = 0.05) -> float:
-    """Chance that `sign_test` of n decided questions comes out at or below `alpha` if the true share is `share`."""
+    """Compute the chance that ``sign_test`` rejects a share of one half.
+
+    Parameters
+    ----------
+    n
+        Number of decided questions.
+    share
+        True share of wins.
+    alpha
+        Level: the test rejects if p is at most ``alpha``.
+
+    Returns
+    -------
+    float
+        Chance, from 0 to 1.
+
+    Examples
+    --------
+    >>> power(4, share=1.0), round(power(6, share=1.0), 3)
+    (0.0, 1.0)
+    """
     counts = np.arange(n + 1)
     rejected = np.array([binomtest(int(k), n).pvalue <= alpha for k in counts])
     return float(binom.pmf(counts, n, share)[rejected].sum())
 
 
 def power_curve(n: int) -> pd.DataFrame:
-    """Columns share (0.50, 0.51, ... 1.00) and power of n decided questions."""
+    """Compute the power of n decided questions for true shares from 0.50 to 1.00.
+
+    Parameters
+    ----------
+    n
+        Number of decided questions.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns ``share`` (in steps of 0.01) and ``power``.
+
+    Examples
+    --------
+    >>> power_curve(6).tail(1)
+        share  power
+    50    1.0    1.0
+    """
     shares = np.arange(50, 101) / 100
     return pd.DataFrame({"share": shares, "power": [power(n, share) for share in shares]})
 
 
 def smallest_share(n: int, wanted: float = 0.8) -> float | None:
-    """The smallest share, in steps of 0.01, that n decided questions find with a chance of `wanted`, if any."""
+    """Find the smallest true share that ``sign_test`` detects often enough.
+
+    Parameters
+    ----------
+    n
+        Number of decided questions.
+    wanted
+        Smallest power.
+
+    Returns
+    -------
+    float | None
+        Share in steps of 0.01; None if the power is too low even for a share of 1.
+
+    Examples
+    --------
+    >>> smallest_share(6), smallest_share(4)
+    (0.97, None)
+    """
     curve = power_curve(n)
     enough = curve.loc[curve["power"] >= wanted, "share"]
     return None if enough.empty else float(enough.iloc[0])
 
 
 def majority(people: int, preference: float) -> float:
-    """Chance that more than half of `people` pick a map that each of them picks with chance `preference`."""
+    """Compute the chance that more than half of some people pick the same map.
+
+    Parameters
+    ----------
+    people
+        Number of people.
+    preference
+        Chance that each of them picks this map.
+
+    Returns
+    -------
+    float
+        Chance, from 0 to 1.
+
+    Examples
+    --------
+    >>> round(majority(25, 0.5), 3)
+    0.5
+    """
     return float(binom.sf(people // 2, people, preference))
 
 
@@ -103,7 +243,7 @@ def majority(people: int, preference: float) -> float:
 
 
 def published() -> pd.DataFrame:
-    """The counts of Fig. 17 and 18, with an exact test of wins against losses, ties left out."""
+    """Return the counts of Figs. 17 and 18, with ``sign_test`` of LSFT's wins against its losses."""
     rows = []
     for s in SURVEYS:
         test = sign_test(s.lsft, s.grad_cam)
@@ -115,10 +255,18 @@ def published() -> pd.DataFrame:
 
 
 def reach(preferences: Sequence[float]) -> pd.DataFrame:
-    """What the published surveys could find if each person picked the preferred map with these chances.
+    """Compute what the published surveys could detect, for assumed preferences.
 
-    One row for each: how often the people's majority is for that map, and how often the test over the decided
-    questions then comes out at or below 5 %.
+    Parameters
+    ----------
+    preferences
+        Chances with which each person picks the better map.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each preference. For each survey, one column has the chance that the people's majority
+        picks the better map, and one the power of the sign test (5 %) over the decided questions.
     """
     rows = []
     for preference in preferences:
@@ -134,15 +282,31 @@ def reach(preferences: Sequence[float]) -> pd.DataFrame:
 
 
 def analyse(pooled: Pooled) -> Analysis:
-    """Counts, exact tests, agreement and position bias. Raises InputError where no vote counts."""
+    """Analyse the votes: counts, exact tests, agreement and position bias.
+
+    Parameters
+    ----------
+    pooled
+        The votes of all persons.
+
+    Returns
+    -------
+    Analysis
+        The results.
+
+    Raises
+    ------
+    InputError
+        If no vote counts, or statsmodels is not installed.
+    """
     votes, (first, second) = pooled.votes, pooled.methods
     if votes.empty:
-        raise InputError("none of the files holds an answer that counts: see what is reported of each.")
+        raise InputError("none of the files holds an answer that counts: see the problem reported for each file.")
     questions = _counted(pooled)
     wins, losses = (int((questions["winner"] == method).sum()) for method in (first, second))
     sign = {first: 1, second: -1, "tie": 0}
     for_first = votes["choice"].map(sign)
-    for_left = for_first * votes["left"].map(sign)  # 1 where the method chosen is the one on the left
+    for_left = for_first * votes["left"].map(sign)  # 1 where the chosen method is on the left
     return Analysis(
         pooled.methods,
         votes["person"].nunique(),
@@ -166,12 +330,12 @@ def _counted(pooled: Pooled) -> pd.DataFrame:
 
 
 def _flipped(signs: pd.Series, person: pd.Series) -> VoteTest | None:
-    """Test whether votes of 1 and -1 (0: a tie) lean to one side, by flipping the signs of whole persons."""
+    """Test whether votes (1, -1; 0 is a tie) lean to one side, by flipping the signs of whole persons."""
     decided = signs[signs != 0]
     if decided.empty:
         return None
     share, net = float((decided > 0).mean()), signs.groupby(person).sum().to_numpy()
-    if len(net) == 1 or not net.any():  # all ways of flipping persons are as extreme
+    if len(net) == 1 or not net.any():  # every flip is equally extreme
         return VoteTest(share, 1.0)
     rng = np.random.default_rng(0)
     found = permutation_test((net,), np.sum, permutation_type="samples", n_resamples=9999, rng=rng)
@@ -182,7 +346,7 @@ def _agreement(votes: pd.DataFrame, n_questions: int) -> Agreement:
     try:
         from statsmodels.stats.inter_rater import fleiss_kappa
     except ImportError as error:
-        raise InputError("agreement needs a package: run `pip install statsmodels`.") from error
+        raise InputError("agreement needs the package statsmodels: run `pip install statsmodels`.") from error
     whole = votes[votes.groupby("person")["question"].transform("size") == n_questions]
     n = whole["person"].nunique()
     if n < 2:
@@ -196,11 +360,23 @@ def _agreement(votes: pd.DataFrame, n_questions: int) -> Agreement:
     return Agreement(n, pairs, float(fleiss_kappa(table)), "")
 
 
-# What is shown of it
+# Tables and figures
 
 
 def summary(found: Analysis) -> pd.DataFrame:
-    """One row for each statistic: its name, its value or "undefined" and why, and how it was found."""
+    """List the statistics of a survey.
+
+    Parameters
+    ----------
+    found
+        The results of the survey.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each ``statistic``: its ``value``, or "undefined" with the reason, and ``how`` it was
+        computed.
+    """
     first, agreed = found.methods[0], found.agreement
     rows = [
         [f"questions won by {first}", *_shown(found.by_question, "exact test", "neither wins a question")],
@@ -224,7 +400,7 @@ def _shown(test: SignTest | VoteTest | None, how: str, why: str) -> tuple[str, s
 
 
 def report(found: Analysis) -> list[str]:
-    """The counts and statistics as lines of text; of simulated votes each line says so."""
+    """Return counts and statistics as lines of text, each marked "SIMULATED" if the votes are simulated."""
     first, second = found.methods
     won = found.questions["winner"].value_counts()
     names = [first, "tie", second, *(["no vote"] if "no vote" in won else [])]
@@ -240,7 +416,18 @@ def report(found: Analysis) -> list[str]:
 
 
 def figure(found: Analysis) -> Figure:
-    """The questions won by each method, as in Fig. 17 and 18, and below it the votes on each question."""
+    """Plot the questions won by each method, as in Figs. 17 and 18, and the votes on each question below.
+
+    Parameters
+    ----------
+    found
+        The results of the survey.
+
+    Returns
+    -------
+    Figure
+        The plot; its title says so if the votes are simulated.
+    """
     first, second = found.methods
     parts = [first, "tie", second]
     won = found.questions["winner"].value_counts().reindex(parts, fill_value=0)

@@ -1,4 +1,7 @@
-"""Weights as safetensors files, of generators and of CNNs. Nothing is unpickled: a pickle can run code when read."""
+"""Weights of generators and CNNs as safetensors files.
+
+Nothing is unpickled, because a pickle can run code when it is read.
+"""
 
 import hashlib
 import json
@@ -21,16 +24,16 @@ from sftgan.networks import Generator
 from sftgan.reading import Reading
 
 PRETRAINED = ("lsft-similar", "gsft-similar", "lsft-dissimilar", "gsft-dissimilar")
-"""The generators in the package: kind, and strategy of their training."""
+"""Names of the generators in the package: their kind and the strategy of their training."""
 CHECKSUMS = "SHA256SUMS"
 FORMAT = 1
-_KEY = "sftgan"  # one entry only: safetensors writes several in an order that differs from run to run
+_KEY = "sftgan"  # one entry only: safetensors writes several entries in an order that differs from run to run
 _BUILT_WITH = ("kind", "eta", "width", "variant", "channels")
-_AGAIN = "save it again, or get it anew"
+_AGAIN = "save or download it again"
 _CONVERT = (
-    "{path} is a pickle or a zip file, as torch.save writes, and is never opened here, because a pickle can run code; "
+    "{path} is a pickle or a zip file, as torch.save writes, and is never opened here, because a pickle can run code: "
     "convert a CNN's once with `state = torch.load({path!r}, weights_only=True)` and `safetensors.torch.save_file("
-    "{{k: v.contiguous() for k, v in state.items()}}, {new!r})`, and a generator's with Explainer.save."
+    "{{k: v.contiguous() for k, v in state.items()}}, {new!r})`, and save a generator with Explainer.save."
 )
 _FOLDER = Path(str(resources.files("sftgan"))) / "pretrained"
 _WRAPPERS = re.compile(r"^((module|net|_orig_mod)\.)+")  # of DataParallel, Normalised, torch.compile
@@ -40,20 +43,53 @@ def save(
     path: str | Path, generator: Generator, reading: Reading, size: int | None = None,
     about: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Write a generator with all that is needed to use it; the same arguments give the same bytes.
+    """Write a generator with everything that is needed to use it.
 
-    reading: how its conditions are made. size: the side in pixels at which it draws, None for the images'. about:
-    notes. Raises InputError for another net than `Generator`, for a reading that it does not take, a size or notes that
-    cannot be kept, for a name that does not end in .safetensors, and where the file cannot be written.
+    The same arguments give the same bytes.
+
+    Parameters
+    ----------
+    path
+        File to write; its name ends in ``.safetensors``.
+    generator
+        The generator.
+    reading
+        How its conditions are made.
+    size
+        Shorter side in pixels of the images that it is given; None for the size of the user's images.
+    about
+        Notes to keep in the file.
+
+    Raises
+    ------
+    InputError
+        If the net is not a ``Generator``, the reading gives another number of conditions, the path, size or
+        notes are unusable, or the file cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sftgan.networks import Generator
+    >>> from sftgan.reading import Reading
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.safetensors"
+    ...     save(path, Generator("gsft", eta=4, width=4), Reading(4), size=32, about={"data": "digits"})
+    ...     generator, reading, size = load(path)
+    >>> generator.kind, reading.eta, size
+    ('gsft', 4, 32)
     """
     if not isinstance(generator, Generator):
-        raise InputError(f"only a Generator can be saved, this is a {type(generator).__name__}.")
+        raise InputError(f"only a Generator can be saved, but this is a {type(generator).__name__}.")
     if reading.channels != generator.eta:
-        raise InputError(f"a reading of {reading.channels} conditions does not fit eta {generator.eta}.")
+        raise InputError(
+            f"the reading gives {reading.channels} conditions, but the generator takes {generator.eta}: "
+            "give the reading it was trained with."
+        )
     if Path(path).suffix != ".safetensors":
-        raise InputError(f"{path} is to be a safetensors file: let its name end in .safetensors.")
+        raise InputError(f"{path} must be a safetensors file: let its name end in .safetensors.")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise InputError(f"size is {size!r}: give a whole number of pixels, or None.")
+        raise InputError(f"size is {size!r}: give a whole number of pixels of at least 1, or None.")
     about = dict(about or {})
     if not all(isinstance(word, str) for item in about.items() for word in item):
         raise InputError(f"about is {about!r}: give strings only.")
@@ -64,10 +100,30 @@ def save(
 
 
 def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
-    """The generator, on the CPU and in evaluation mode, the reading and the size. Draws no random numbers.
+    """Load what ``save`` wrote, without drawing random numbers.
 
-    Raises InputError where the file is missing, is no safetensors file, was not written by `save` or by that of a newer
-    version, or holds other tensors than it says.
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Returns
+    -------
+    tuple[Generator, Reading, int | None]
+        The generator, on the CPU and in evaluation mode; how its conditions are made; and the shorter side in
+        pixels of the images that it is given, None for the size of the user's images.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not a safetensors file, was not written by ``save``, was written by a newer
+        version, or its tensors do not match its description.
+
+    Examples
+    --------
+    >>> generator, reading, size = load(pretrained("lsft-similar"))
+    >>> generator.kind, reading.eta, size
+    ('lsft', 8, 32)
     """
     said, tensors = _read_generator(path)
     try:
@@ -76,7 +132,7 @@ def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
         reading, size = Reading(**said["reading"]), said["size"]
     except (InputError, TypeError, KeyError) as error:
         raise InputError(
-            f"{path} describes no generator that is known here ({error}): get it anew."
+            f"{path} does not describe a known generator ({error}): {_AGAIN}."
         ) from None
     differ = _differences(generator.state_dict(), tensors, "that generator")
     if reading.channels != generator.eta:
@@ -89,9 +145,28 @@ def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """What the file of a generator says: version, kind, eta, width, variant, channels, reading, size and about.
+    """Read the description in the file of a generator, without building the generator.
 
-    Raises InputError as `load` does, but for the tensors.
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Returns
+    -------
+    dict[str, Any]
+        The entries version, kind, eta, width, variant, channels, reading, size and about.
+
+    Raises
+    ------
+    InputError
+        As ``load`` does, but whether the tensors match the description is not checked.
+
+    Examples
+    --------
+    >>> said = describe(pretrained("lsft-similar"))
+    >>> said["kind"], said["eta"], said["size"]
+    ('lsft', 8, 32)
     """
     return _read_generator(path)[0]
 
@@ -99,13 +174,40 @@ def describe(path: str | Path) -> dict[str, Any]:
 def load_model(model: nn.Module, path: str | Path) -> None:
     """Load a CNN's weights from a safetensors file, all of them or none.
 
-    The prefixes of `Normalised`, DataParallel and torch.compile do not count. The file of a bare net fits a
-    `Normalised` one, whose normalisation stays; counters of batch norm may be missing. Raises InputError where the
-    file cannot be read, see `load`, or does not fit, with what differs.
+    Prefixes that ``Normalised``, ``DataParallel`` and ``torch.compile`` add to the names are ignored. The
+    file of a bare net fits a ``Normalised`` one, which keeps its own normalisation. Counters of batch norm may be
+    missing.
+
+    Parameters
+    ----------
+    model
+        The CNN that receives the weights.
+    path
+        File to read.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or does not fit; the message says what differs.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from torch import nn
+    >>> saved, model = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "cnn.safetensors"
+    ...     save_file(saved.state_dict(), path)
+    ...     load_model(model, path)
+    >>> torch.equal(model.weight, saved.weight)
+    True
     """
     metadata, tensors = _read(path)
     if _KEY in metadata:
-        raise InputError(f"{path} holds an SFT generator and no CNN: read it with Explainer.load.")
+        raise InputError(f"{path} holds an SFT generator, not a CNN: read it with Explainer.load.")
     own, given = model.state_dict(), _bare(tensors)
     wanted = _bare(own)
     normalised = any(isinstance(module, Normalised) for module in model.modules())
@@ -119,7 +221,30 @@ def load_model(model: nn.Module, path: str | Path) -> None:
 
 
 def pretrained(name: str) -> Path:
-    """The packaged file of one of `PRETRAINED`, its checksum verified. Its model card, NAME.md, lies beside it."""
+    """Find the file of a generator that comes with the package, and verify its checksum.
+
+    Its model card, ``NAME.md``, lies beside it.
+
+    Parameters
+    ----------
+    name
+        One of ``PRETRAINED``.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the file is missing or damaged.
+
+    Examples
+    --------
+    >>> pretrained("lsft-similar").name
+    'lsft-similar.safetensors'
+    """
     path = _FOLDER / f"{check_name(name, PRETRAINED, 'pretrained generator')}.safetensors"
     try:
         published = (_FOLDER / CHECKSUMS).read_text().splitlines()
@@ -127,12 +252,34 @@ def pretrained(name: str) -> Path:
     except OSError as error:
         raise InputError(f"the weights of {name} cannot be read ({error}): install sftgan again.") from None
     if f"{found}  {path.name}" not in published:
-        raise InputError(f"{path} is damaged, its checksum is not the published one: install sftgan again.")
+        raise InputError(f"{path} is damaged (its checksum is not the published one): install sftgan again.")
     return path
 
 
 def write(path: str | Path, data: bytes) -> None:
-    """Write a file in one step: whoever reads sees the old one or the new one. Raises InputError if that fails."""
+    """Write a file in one step, so that a reader sees either the old file or the new one.
+
+    Parameters
+    ----------
+    path
+        File to write; missing folders are created.
+    data
+        Its content.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "notes.txt", b"hello")
+    ...     (Path(folder) / "notes.txt").read_bytes()
+    b'hello'
+    """
     try:
         with replacing(Path(path)) as file:
             file.write(data)
@@ -144,7 +291,7 @@ def _read_generator(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
     metadata, tensors = _read(path)
     if _KEY not in metadata:
         raise InputError(
-            f"{path} does not say which generator it holds, perhaps it is a CNN's (it has {_some(tensors)}): "
+            f"{path} does not say which generator it holds and may hold a CNN (it has {_some(tensors)}): "
             "give a file that Explainer.save wrote."
         )
     try:
@@ -153,7 +300,9 @@ def _read_generator(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
     except (ValueError, TypeError, KeyError):
         raise InputError(f"the description in {path} cannot be read: {_AGAIN}.") from None
     if newer:
-        raise InputError(f"{path} has format {said['version']}, known here is {FORMAT}: update sftgan.")
+        raise InputError(
+            f"{path} has format {said['version']}, but this sftgan reads format {FORMAT}: update sftgan."
+        )
     return said, tensors
 
 
@@ -169,27 +318,27 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with Path(path).open("rb") as raw:
             pickled = raw.read(2).startswith((b"\x80", b"PK"))
         if not pickled:
-            raise InputError(f"{path} is no safetensors file or is damaged ({error}): {_AGAIN}.") from None
+            raise InputError(f"{path} is not a safetensors file or is damaged ({error}): {_AGAIN}.") from None
         raise InputError(
             _CONVERT.format(path=str(path), new=str(Path(path).with_suffix(".safetensors")))
         ) from None
 
 
 def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors without the prefixes of wrappers, as long as that leaves all names different."""
+    """Strip the prefixes of wrappers from the names, unless that makes two names equal."""
     bare = {_WRAPPERS.sub("", name): value for name, value in state.items()}
     return bare if len(bare) == len(state) else dict(state)
 
 
 def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> str:
-    """In words how tensors differ from those that are wanted, in names and shapes; "" where they fit."""
+    """Say in words how names and shapes of tensors differ from the wanted ones; "" if they fit."""
     missing, others = ([n for n in a if n not in b] for a, b in ((wanted, given), (given, wanted)))
     words = (
         [f"it lacks {len(missing)} of the {len(wanted)} tensors of {what} ({_some(missing)})"]
         if missing
         else []
     )
-    words += [f"it has {len(others)} that {what} does not have ({_some(others)})"] if others else []
+    words += [f"{what} lacks {len(others)} of its tensors ({_some(others)})"] if others else []
     both = [(n, tuple(given[n].shape), tuple(wanted[n].shape)) for n in wanted if n in given]
     changed = [(n, theirs, ours) for n, theirs, ours in both if theirs != ours]
     if changed:

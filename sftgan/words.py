@@ -1,4 +1,4 @@
-"""Maps of the words of captions: Grad-CAM and the SFT-GANs on a captioning model (paper, section 4.3.7, Fig. 11)."""
+"""Maps of the words of captions, by Grad-CAM and the SFT-GANs on a captioner (section 4.3.7, Fig. 11)."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,10 +22,27 @@ METHODS = ("LSFT", "GSFT", "Grad-CAM")
 
 
 def scores(study: Study, n_images: int) -> pd.DataFrame:
-    """Fig. 11: one row per word of the captions that the model writes for the first test images, and per method.
+    """Measure the map of each word of the captions that the model writes for test images (Fig. 11).
 
-    image, position, word, role (one of `captions.ROLES`), intensity (the mean of the word's map, see `maps`), and on
-    the subject: the map's `metrics.foreground_share` there, NaN where that place is not known, as in photographs.
+    Parameters
+    ----------
+    study
+        Run whose captioner and GANs are used.
+    n_images
+        Number of test images; the first ones are used.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each image, word (``position``, ``word``) and method of ``METHODS``. ``role`` is one of
+        ``captions.ROLES``, and ``intensity`` is the mean of the word's map (see ``maps``). "on the subject"
+        is the map's ``metrics.foreground_share`` on the subject; it is NaN where the subject's place is
+        unknown, as in photographs.
+
+    Raises
+    ------
+    InputError
+        If ``n_images`` is not a whole number from 1 to the number of captioned test images.
     """
     data = study.captions()
     there = len(data.test)
@@ -54,22 +71,46 @@ def scores(study: Study, n_images: int) -> pd.DataFrame:
 
 
 def by_role(scores: pd.DataFrame) -> pd.DataFrame:
-    """Means of `scores` over the words that play a role in an image, one row per method, role and image."""
+    """Average the measures over the words of each image that play the same role.
+
+    Parameters
+    ----------
+    scores
+        Frame of ``scores``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each method, role and image, with the means of ``intensity`` and "on the subject". Roles
+        are in the order of ``captions.ROLES``.
+    """
     ordered = scores.sort_values("role", key=lambda role: role.map(ROLES.index), kind="stable")
     keys = ["dataset", "data", "arch", "method", "role", "image"]
     return ordered.groupby(keys, sort=False)[["intensity", "on the subject"]].mean().reset_index()
 
 
 def maps(study: Study, image: int) -> tuple[Caption, dict[str, Tensor]]:
-    """The caption written for a test image, and maps (T, H, W) of its T words by Grad-CAM, LSFT and GSFT (4.3.7).
+    """Write the caption of a test image and map each of its words (section 4.3.7).
 
-    The GANs are those of dissimilar semantics: none has seen a captioning model.
+    The GANs are those of the dissimilar strategy; none was trained on a captioning model.
+
+    Parameters
+    ----------
+    study
+        Run whose captioner and GANs are used.
+    image
+        Index of the test image.
+
+    Returns
+    -------
+    tuple[Caption, dict[str, Tensor]]
+        The caption of T words, and for each method of ``METHODS`` the maps (T, H, W) in [0, 1].
     """
     return WORDS(_config(study, image), study.runtime)
 
 
 def _subjects(split: CaptionSplit, size: int) -> Tensor | None:
-    """Where the subjects are, bool (n, size, size)."""
+    """Return the places of the subjects, bool (n, size, size)."""
     if split.masks is None:
         return None
     places = F.interpolate(split.masks[:, None].float(), (size, size), mode="bilinear", antialias=True)

@@ -159,7 +159,7 @@ def test_the_best_control_is_sought_among_those_that_are_known_everywhere():
     with pytest.raises(InputError, match="unknown method 'one': did you mean 'ones'"):
         claims.against_best_control(frame, "dice", ["good"], ["one"], ["arch"])
     frame.loc[(frame["method"] == "luminance") & (frame["image"] == 0), "dice"] = np.nan
-    with pytest.raises(InputError, match="dice is not known of every image: keep those of `claims.pairwise`"):
+    with pytest.raises(InputError, match="dice is undefined for some images: drop them with .claims"):
         claims.against_best_control(frame, "dice", ["good"], CONTROLS, ["arch"])
     kept = claims.pairwise(frame, "dice", ["arch", "image"])
     assert claims.against_best_control(kept, "dice", ["good"], CONTROLS, ["arch"])["n"].tolist() == [49, 49]

@@ -251,7 +251,7 @@ def test_unreadable_pictures_are_named_or_left_out_and_counted(animals):
     broken.write_bytes(broken.read_bytes()[:60])
     with pytest.raises(InputError, match=r"cane/[34]\.png' cannot be read.*skip_unreadable=True"):
         data.load("animals10", "folder", 32, root=animals)
-    with pytest.warns(UserWarning, match="animals10 .folder.: left out 2 unreadable of 30 pictures") as seen:
+    with pytest.warns(UserWarning, match="animals10 .folder.: left out 2 unreadable pictures of 30") as seen:
         loaded = data.load("animals10", "folder", 32, root=animals, seed=4, skip_unreadable=True)
     assert len(seen) == 1 and seen[0].filename == __file__
     assert len(loaded.train) + len(loaded.test) == len(loaded.train.labels) + len(loaded.test.labels) == 28
@@ -292,12 +292,12 @@ def test_wrong_folders_are_answered_in_one_sentence(tmp_path, monkeypatch):
     refused("SFTGAN_DATA")
     refused("does not exist", root=tmp_path / "nowhere")
     (tmp_path / "animals").mkdir()
-    refused("no folder 'animals10' but animals:", root=tmp_path)
+    refused(r"no folder 'animals10' \(it has: animals\):", root=tmp_path)
     refused("no class folders", root=tmp_path, folder="animals")
     (tmp_path / "animals" / "dog").mkdir()
     refused("dog' holds no pictures", root=tmp_path, folder="animals")
     paint(tmp_path / "animals" / "dog" / "0.png", 5)
-    refused("one picture only", root=tmp_path, folder="animals")
+    refused("only one picture", root=tmp_path, folder="animals")
     (tmp_path / "animals" / "train").mkdir()
     refused("'train' only", root=tmp_path, folder="animals")
 

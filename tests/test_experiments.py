@@ -447,7 +447,7 @@ def test_survey_questions_are_spread_over_the_pairs(study):
     images = study.explained(*SIMILAR[:2], "test").examples.images
     (first,) = [i for i, image in enumerate(images) if torch.equal(image, asked[0].image)]
     assert torch.equal(asked[0].maps["LSFT"], study.maps(*SIMILAR)["LSFT"][first])
-    with pytest.raises(InputError, match="images for 12 questions only, 13 were asked for"):
+    with pytest.raises(InputError, match="images for 12 of 13 questions: ask for fewer"):
         experiments.questions(study, ("LSFT", "Grad-CAM"), 13)
     with pytest.raises(InputError, match="unknown method 'GradCAM': did you mean 'Grad-CAM'"):
         experiments.questions(study, ("LSFT", "GradCAM"), 2)

@@ -382,7 +382,7 @@ def test_a_wrong_data_folder_is_said_in_a_sentence(monkeypatch, tmp_path):
         micro(**folder_source).classifiers()
     pictures(tmp_path, "minst", n=1)
     monkeypatch.setenv("SFTGAN_DATA", str(tmp_path))
-    with pytest.raises(InputError, match="has no folder 'mnist' but .*minst"):
+    with pytest.raises(InputError, match="has no folder 'mnist' .it has: .*minst"):
         micro(**folder_source).image_data("mnist")
 
 

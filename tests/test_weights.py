@@ -125,9 +125,9 @@ def test_what_cannot_be_saved_is_said_in_a_sentence(tmp_path):
     for arguments, sentence in (
         (
             (path, ConcatGenerator(5, 4), Reading(5)),
-            "only a Generator can be saved, this is a ConcatGenerator",
+            "only a Generator can be saved, but this is a ConcatGenerator",
         ),
-        ((path, net, Reading(8)), "reading of 8 conditions does not fit eta 5"),
+        ((path, net, Reading(8)), "the reading gives 8 conditions, but the generator takes 5"),
         ((tmp_path / "g.pt", net, Reading(5)), "let its name end in .safetensors"),
         ((path, net, Reading(5), 0), "size is 0"),
         ((path, net, Reading(5), 32, {"epochs": 3}), "give strings only"),
@@ -184,11 +184,11 @@ def test_files_that_hold_no_generator_are_refused(path, tmp_path):
     for file, words in (
         (tmp_path / "nowhere.safetensors", "there is no file"),
         (tmp_path, "cannot be read"),
-        (broken, "no safetensors file or is damaged"),
-        (empty, "no safetensors file or is damaged"),
+        (broken, "not a safetensors file or is damaged"),
+        (empty, "not a safetensors file or is damaged"),
         (
             plain,
-            "does not say which generator it holds, perhaps it is a CNN's (it has 0.bias, 0.weight, 1.bias",
+            "does not say which generator it holds and may hold a CNN (it has 0.bias, 0.weight, 1.bias",
         ),
     ):
         assert words in said(weights.load, file) and words in said(weights.describe, file)
@@ -205,20 +205,20 @@ def altered(path, tensors=None, **fields):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"version": 2}, "format 2, known here is 1: update sftgan"),
+        ({"version": 2}, "format 2, but this sftgan reads format 1: update sftgan"),
         ({"version": "one"}, "description in .* cannot be read"),
-        ({"kind": "xsft"}, "describes no generator that is known here .*unknown generator 'xsft'"),
-        ({"width": None}, "describes no generator that is known here .*width"),
+        ({"kind": "xsft"}, "does not describe a known generator .*unknown generator 'xsft'"),
+        ({"width": None}, "does not describe a known generator .*width"),
         (
             {"reading": {"eta": 5, "colour": "red"}},
-            "describes no generator .*unexpected keyword argument 'colour'",
+            "does not describe a known generator .*unexpected keyword argument 'colour'",
         ),
         ({"reading": {"eta": 8}}, "but its reading gives 8 conditions"),
-        ({"eta": 4, "reading": {"eta": 4}}, r"eta 4, .* but it has \d+ that that generator does not have"),
+        ({"eta": 4, "reading": {"eta": 4}}, r"eta 4, .* but that generator lacks \d+ of its tensors"),
         ({"kind": "gsft"}, r"condition_network.0.0.weight is \(8, 1, 3, 3\) in the file and \(8, 5, 3, 3\)"),
         ({"width": 8}, "width 8, variant paper, channels 1, but .*the first of"),
         ({"tensors": {"tail.weight": torch.zeros(3, 4, 3, 3)}}, "tail.weight is"),
-        ({"tensors": {"extra": torch.zeros(1)}}, r"it has 1 that that generator does not have \(extra\)"),
+        ({"tensors": {"extra": torch.zeros(1)}}, r"that generator lacks 1 of its tensors \(extra\)"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_refused(path, change, words):
@@ -292,8 +292,8 @@ def test_counters_of_batch_norm_may_be_missing(tmp_path):
         ),
         (
             {f"layer{i}": torch.zeros(2) for i in range(5)},
-            "it lacks 10 of the 11 tensors of the model (0.weight, 0.bias, 1.weight and 7 more); it has 5 that "
-            "the model does not have (layer0, layer1, layer2 and 2 more).",
+            "it lacks 10 of the 11 tensors of the model (0.weight, 0.bias, 1.weight and 7 more); the model "
+            "lacks 5 of its tensors (layer0, layer1, layer2 and 2 more).",
         ),
         (
             {n: v for n, v in cnn().state_dict().items() if n != "6.bias"},
@@ -341,6 +341,6 @@ def test_a_damaged_package_is_not_used(packaged):
     data = bytearray(packaged.read_bytes())
     data[-1] ^= 1
     packaged.write_bytes(data)
-    assert "is damaged, its checksum is not the published one" in said(weights.pretrained, "lsft-similar")
+    assert "is damaged (its checksum is not the published one)" in said(weights.pretrained, "lsft-similar")
     (packaged.parent / "SHA256SUMS").unlink()
     assert "install sftgan again" in said(weights.pretrained, "lsft-similar")
