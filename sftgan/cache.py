@@ -1,4 +1,4 @@
-"""Stages: pure functions of a config that are computed once and remembered on disk."""
+"""Stages: pure functions of a config whose results are computed once and cached on disk."""
 
 import ast
 import contextlib
@@ -24,6 +24,7 @@ from sftgan.errors import InputError
 from sftgan.provenance import ROOT
 
 Config = dict[str, Any]
+"""What a stage computes: values that its result depends on, by name."""
 _OWN_THREADS = torch.get_num_threads()
 _LIBRARIES = (
     "torch", "torchvision", "timm", "lightning-fabric", "captum", "grad-cam", "numpy", "scipy", "scikit-image",
@@ -33,9 +34,18 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a stage runs: on "cpu" or "cuda", with how many torch threads (0: torch's own choice) and processes.
+    """How a stage runs.
 
-    Another accelerator or number of threads gives other bits; more workers do not.
+    Another accelerator or number of threads can change the last bits of a result; the number of workers cannot.
+
+    Attributes
+    ----------
+    accelerator
+        "cpu" or "cuda".
+    threads
+        Number of torch threads; 0 for torch's default.
+    workers
+        Number of processes that compute results in parallel.
     """
 
     accelerator: str = "cpu"
@@ -44,46 +54,77 @@ class Runtime:
 
     @property
     def device(self) -> torch.device:
+        """Torch device of the accelerator."""
         return torch.device(self.accelerator)
 
     @property
     def n_threads(self) -> int:
+        """Number of torch threads, with torch's default filled in."""
         return self.threads or _OWN_THREADS
 
     def pin(self) -> None:
-        """Fix, for the whole process, what makes floating-point sums differ from run to run."""
+        """Make floating-point results repeatable: set torch's threads and deterministic algorithms, process-wide."""
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_num_threads(self.n_threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # a tenth of the time, and nothing reads it; a type checker does not see this property of the module
+        # filling takes a tenth of the time, and no code reads uninitialised memory; mypy does not see this property
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def resolve(accelerator: str) -> str:
-    """What "auto" comes to on this machine, "cpu" or "cuda". Raises InputError for "cuda" without a device."""
+    """Choose the accelerator that "auto" stands for on this machine.
+
+    Parameters
+    ----------
+    accelerator
+        "auto", "cpu" or "cuda".
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda"; "auto" becomes "cuda" if there is a CUDA device.
+
+    Raises
+    ------
+    InputError
+        If ``accelerator`` is "cuda" and there is no CUDA device.
+
+    Examples
+    --------
+    >>> resolve("cpu")
+    'cpu'
+    """
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "accelerator is 'cuda', but PyTorch finds no CUDA device here: choose 'cpu' or 'auto'."
-        )
+        raise InputError("accelerator is 'cuda', but PyTorch finds no CUDA device: choose 'cpu' or 'auto'.")
     return accelerator
 
 
 def cache_folder() -> Path:
-    """SFTGAN_CACHE, else `.cache` in the checkout, else `~/.cache/sftgan`."""
+    """Return the cache folder: the variable SFTGAN_CACHE, else .cache in the checkout, else ~/.cache/sftgan."""
     own = ROOT / ".cache" if (ROOT / "pyproject.toml").exists() else Path.home() / ".cache" / "sftgan"
     return Path(os.environ.get("SFTGAN_CACHE") or own)
 
 
 class Stage:
-    """`stage(config, runtime)` returns `compute(config, runtime, checkpoint)`, computed once.
+    """Function of a config whose result is computed once and cached on disk.
 
-    The key is the config, the versions of the libraries that compute, the source of `compute`, that of the package's
-    modules named with all that these import from the package, and the same of the stages that `compute` calls
-    (`after`), as they were when this process imported them: an edit to the training trains again, an edit to the
-    plots does not. A damaged entry is computed again. `checkpoint` is a path for whatever the stage wants to find
-    again after a kill; it is removed when the result is safely stored.
+    ``stage(config, runtime)`` returns ``compute(config, runtime, checkpoint)``. The key of the cache covers the config,
+    the accelerator, the number of threads, the versions of the numerical libraries, and the code: the source of
+    ``compute``, that of ``modules`` with everything that they import from the package, and the same for the stages in
+    ``after``. So an edit to the training code trains again, and an edit to the plots does not. The code is read when
+    the stage is created. A damaged cache entry is computed again.
+
+    Parameters
+    ----------
+    compute
+        Function of the config, the runtime and the path of a checkpoint, where it may save its state so that it can
+        resume after a kill. The checkpoint is removed once the result is stored.
+    *modules
+        Names of the package's modules whose code the result depends on.
+    after
+        Stages that ``compute`` calls.
     """
 
     def __init__(
@@ -107,7 +148,27 @@ class Stage:
         )  # another process digests the code that it runs
 
     def __call__(self, config: Config, runtime: Runtime) -> Any:
-        """The result, computed by one process; others that want it at the same time wait and read it."""
+        """Load or compute the result for a config.
+
+        One process computes it; others that need it at the same time wait, and then load it.
+
+        Parameters
+        ----------
+        config
+            What to compute.
+        runtime
+            How to compute it.
+
+        Returns
+        -------
+        Any
+            Result of ``compute``.
+
+        Raises
+        ------
+        InputError
+            If the result cannot be stored.
+        """
         runtime.pin()
         entry = self._entry(config, runtime)
         if stored := _load(entry):
@@ -119,23 +180,47 @@ class Stage:
             checkpoint = cache_folder() / "checkpoints" / f"{entry.stem}.pt"
             result = self.compute(config, runtime, checkpoint)
             _store(entry, {"result": result})
-            for file in checkpoint.parent.glob(
-                f"{checkpoint.name}*"
-            ):  # it and what a kill may have left of it
+            for file in checkpoint.parent.glob(f"{checkpoint.name}*"):  # a kill may have left parts of it
                 file.unlink(missing_ok=True)
             _log(f"{self.compute.__name__} {config.get('title', '')}: {time.monotonic() - began:.1f} s")
         return result
 
     def is_stored(self, config: Config, runtime: Runtime) -> bool:
-        """Whether the result is there, or at least looks so."""
+        """Check whether the cache has an entry for a config, without reading it.
+
+        Parameters
+        ----------
+        config
+            What to compute.
+        runtime
+            How to compute it.
+
+        Returns
+        -------
+        bool
+            True if there is an entry; it may be damaged.
+        """
         return self._entry(config, runtime).exists()
 
     def fill(self, configs: Iterable[Config], runtime: Runtime) -> None:
-        """Compute what is missing, by `runtime.workers` processes, and load nothing."""
-        wanted = {self._entry(c, runtime): c for c in configs}  # each once
+        """Compute the missing results for several configs, without loading the others.
+
+        Parameters
+        ----------
+        configs
+            What to compute; duplicates are computed once.
+        runtime
+            How to compute it, in ``runtime.workers`` processes.
+
+        Raises
+        ------
+        InputError
+            If a result cannot be stored.
+        """
+        wanted = {self._entry(c, runtime): c for c in configs}
         missing = [c for c in wanted.values() if not self.is_stored(c, runtime)]
         if len(missing) > 1 and runtime.workers > 1:
-            with warnings.catch_warnings():  # a worker that has grown is replaced: nothing is lost
+            with warnings.catch_warnings():  # joblib replaces workers that use much memory
                 warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
                 joblib.Parallel(runtime.workers)(joblib.delayed(_fill)(self, c, runtime) for c in missing)
         else:
@@ -143,7 +228,25 @@ class Stage:
                 self(config, runtime)
 
     def all(self, configs: Iterable[Config], runtime: Runtime) -> list[Any]:
-        """The results for several configs; see `fill`."""
+        """Load or compute the results for several configs.
+
+        Parameters
+        ----------
+        configs
+            What to compute.
+        runtime
+            How to compute it, in ``runtime.workers`` processes.
+
+        Returns
+        -------
+        list[Any]
+            Results, in the order of the configs.
+
+        Raises
+        ------
+        InputError
+            If a result cannot be stored.
+        """
         configs = list(configs)
         self.fill(configs, runtime)
         return [self(c, runtime) for c in configs]
@@ -159,7 +262,7 @@ def _again(compute: Callable, modules: Sequence[str], after: Sequence[Stage]) ->
 
 
 def _fill(stage: Stage, config: Config, runtime: Runtime) -> None:
-    """Compute in a worker; the result travels through the cache, not through a pipe."""
+    """Compute a result in a worker, and pass it on through the cache instead of a pipe."""
     stage(config, runtime)
 
 
@@ -170,7 +273,7 @@ def _locked(entry: Path) -> FileLock:
 
 
 def _load(entry: Path) -> dict[str, Any] | None:
-    """What is stored there; None where nothing is, or where a file is damaged in one of many ways."""
+    """Load an entry; None if there is none, or it cannot be read for whatever reason."""
     if not entry.exists():
         return None
     try:
@@ -180,7 +283,7 @@ def _load(entry: Path) -> dict[str, Any] | None:
 
 
 def _store(entry: Path, stored: dict[str, Any]) -> None:
-    """Write a whole entry or none."""
+    """Write an entry completely or not at all."""
     part = entry.with_suffix(".part")
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -189,8 +292,8 @@ def _store(entry: Path, stored: dict[str, Any]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(
-            f"a result could not be stored below {cache_folder()} ({error}): make room there and run the same "
-            "command again, it goes on from the last checkpoint."
+            f"a result could not be stored in {cache_folder()} ({error}): make room there and run the same "
+            "command again. It resumes from the last checkpoint."
         ) from error
 
 
@@ -204,15 +307,30 @@ def _versions() -> dict[str, str]:
 
 
 def _log(line: str) -> None:
-    """Long runs can be followed with `tail -f .cache/log.txt`."""
+    """Append a line to the log, so that ``tail -f .cache/log.txt`` follows a long run."""
     with contextlib.suppress(OSError), (cache_folder() / "log.txt").open("a") as file:
         file.write(f"{time.strftime('%F %T')} {line}\n")
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the code of the package's modules named and of all that they import from the package.
+    """Compute a digest of the code of modules of the package and of everything that they import from the package.
 
     Comments and layout do not count.
+
+    Parameters
+    ----------
+    *modules
+        Names of modules, without the package's.
+
+    Returns
+    -------
+    str
+        First 16 hexadecimal digits of the SHA-256 digest.
+
+    Examples
+    --------
+    >>> code_digest("errors") == code_digest("errors"), code_digest("errors") == code_digest("noise")
+    (True, False)
     """
     sources: dict[str, str] = {}
     todo = list(modules)
@@ -226,7 +344,7 @@ def code_digest(*modules: str) -> str:
 
 @functools.cache
 def _read(source: str) -> tuple[str, tuple[str, ...]]:
-    """Of a module's source: the code without its layout, and the package's modules that it imports."""
+    """Return the code of a module without its layout, and the package's modules that it imports."""
     imported = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "sftgan":

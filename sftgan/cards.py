@@ -1,4 +1,4 @@
-"""The generators in the package: their files of weights, and model cards made of what a study knows."""
+"""Publication of the pretrained generators: weights files, and model cards with the results of a study."""
 
 import hashlib
 import json
@@ -16,14 +16,31 @@ from sftgan.study import Study
 from sftgan.training import TrainedGAN
 
 CONTROLS = ("mean map", "linear")
-"""What a generator is compared with: see `baselines.controls`."""
+"""Controls that a generator is compared with, by their names in ``baselines.controls``."""
 
 
 def publish(study: Study, folder: str | Path) -> list[Path]:
-    """Write the generators `weights.PRETRAINED` of a study into a folder: weights, a model card each, SHA256SUMS.
+    """Write the generators ``weights.PRETRAINED`` of a study to a folder, each with its model card, and SHA256SUMS.
 
-    Trains what the cache does not have. Nothing holds a date: the same study, code, command and machine give the same
-    bytes. Returns the files. Raises InputError where the folder cannot be written or the study has no SFT generators.
+    Generators that the cache lacks are trained first. No file holds a date, so the same study, code, command and
+    machine give the same bytes.
+
+    Parameters
+    ----------
+    study
+        Study that the generators are trained in.
+    folder
+        Folder for the files.
+
+    Returns
+    -------
+    list[Path]
+        Weights files and model cards, then the file of checksums.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to, or the study's generators have no SFT layers.
     """
     folder = Path(folder)
     if study.profile.modulation != "sft":
@@ -47,9 +64,21 @@ def publish(study: Study, folder: str | Path) -> list[Path]:
 
 
 def evaluation(study: Study, strategy: str) -> pd.DataFrame:
-    """How near generators and controls come to the Grad-CAM of the test images of a strategy's pairs.
+    """Measure how well generators and controls agree with Grad-CAM on the test images of a strategy.
 
-    One row per pair, method and image: r, the Pearson correlation over pixels, and dice, of the binarised maps.
+    Parameters
+    ----------
+    study
+        Study that has the generators and the CNNs.
+    strategy
+        Training strategy: "similar" or "dissimilar".
+
+    Returns
+    -------
+    DataFrame
+        One row for each data set, CNN, method and image, with the columns "dataset", "data" (its label), "arch",
+        "method", "image" (its index), "r" (Pearson's correlation over the pixels) and "dice" (Dice of the binarised
+        maps).
     """
     frames = []
     for dataset, arch in study.all_pairs(study.of_strategy[strategy]):
@@ -64,7 +93,26 @@ def evaluation(study: Study, strategy: str) -> pd.DataFrame:
 
 
 def card(study: Study, name: str, gan: TrainedGAN, results: pd.DataFrame, made: dict[str, Any]) -> str:
-    """The model card of a generator as Markdown; results: of `evaluation`. made: of `Study.provenance`."""
+    """Write the model card of a generator.
+
+    Parameters
+    ----------
+    study
+        Study that the generator was trained in.
+    name
+        Name of the generator, such as "lsft-similar".
+    gan
+        Trained generator and its losses.
+    results
+        Its evaluation, as ``evaluation`` returns it.
+    made
+        Provenance of the run, as ``Study.provenance`` returns it.
+
+    Returns
+    -------
+    str
+        Model card in Markdown.
+    """
     (kind, strategy), p, net = name.split("-"), study.profile, gan.generator
     recipe, method, side = p.gan_recipe(kind), kind.upper(), p.gan_size
     results = results[results["method"].isin([method, *CONTROLS])]
@@ -172,7 +220,7 @@ def _data(study: Study, strategy: str) -> pd.DataFrame:
 
 
 def _judged(results: pd.DataFrame, method: str) -> str:
-    """Whether the generator or a control is nearer to the Grad-CAM, as a list."""
+    """List for each control whether it or the generator agrees better with Grad-CAM."""
     found = pd.concat(tables.differences(results, v, method, CONTROLS).assign(value=v) for v in ("r", "dice"))
     found["text"] = tables.with_intervals(found, "difference", digits=3)
     found["better"] = "which is better cannot be told"

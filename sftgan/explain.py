@@ -242,9 +242,7 @@ class Explainer:
 
     def see(
         self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets = None
-    ) -> tuple[
-        Float[Tensor, "b c h2 w2"], Float[Tensor, "b eta h2 w2"], Float[Tensor, "b h2 w2"], Any
-    ]:
+    ) -> tuple[Float[Tensor, "b c h2 w2"], Float[Tensor, "b eta h2 w2"], Float[Tensor, "b h2 w2"], Any]:
         """Compute the generator's input and its target, for all images at once.
 
         Parameters

@@ -1,9 +1,8 @@
-"""An `Explainer` as other libraries want one: pytorch-grad-cam, captum and Quantus.
+"""Interfaces of ``Explainer`` for pytorch-grad-cam, captum and Quantus.
 
-Their users hold a model that takes *normalised* images, and such images. Each face therefore takes the `mean` and
-`std` of that normalisation, ImageNet's by default, and takes the images back to [0, 1], where an `Explainer` works. A
-single mean and std serve all channels; for a model that takes images in [0, 1] they are (0,) and (1,), for a grayscale
-one its own. `explainer` is an `Explainer`, or the name of a pretrained one.
+Users of these libraries have normalised images and a model that takes them. An ``Explainer`` takes images in [0, 1].
+So each interface here takes the ``mean`` and ``std`` of the normalisation, which default to ImageNet's, and undoes it.
+A single mean and std serve all channels. For a model that takes images in [0, 1], use ``mean=(0,)`` and ``std=(1,)``.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sftgan.architectures import IMAGENET_MEAN, IMAGENET_STD, Normalised
@@ -26,12 +26,12 @@ __all__ = ["SFTGANCAM", "SFTGANAttribution", "quantus_explain"]
 SFTGANAttribution: type[Any]  # see __getattr__
 
 _DEFAULT = "lsft-dissimilar"
-# how far beyond [0, 1] images may reach: by rounding, and by the noise that metrics lay on them
+# how far images may exceed [0, 1]: through rounding, and through the noise that metrics add
 _ROUNDING, _NOISE = 1e-3, 10.0
 
 
 class _Face:
-    """What all three share. `beyond`: how far beyond [0, 1] an image may reach to be clipped, not refused."""
+    """Common part of the interfaces; images that exceed [0, 1] by up to ``beyond`` are clipped, others refused."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class _Face:
         self.model = Normalised(unwrapped(model), self.mean, self.std)
         self.beyond = beyond
 
-    def explain(self, images: Tensor, targets: Targets) -> Tensor:
-        """Maps (B, H, W) in [0, 1] of images (B, C, H, W) in [0, 1], wherever the model is by now."""
+    def explain(self, images: Float[Tensor, "b c h w"], targets: Targets) -> Float[Tensor, "b h w"]:
+        """Explain images in [0, 1], on whichever device the model is by now."""
         self.model.mean, self.model.std = self.model.mean.to(self.like), self.model.std.to(self.like)
         return self.explainer(self.model, images, targets)
 
-    def images(self, inputs: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) as images in [0, 1], of the model's type and on its device."""
+    def images(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Take normalised images back to [0, 1], in the model's type and on its device."""
         shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         channels = len(self.mean)
         if len(shape) != 4 or 0 in shape or channels not in (1, shape[1]):
@@ -70,31 +70,50 @@ class _Face:
         beyond = max(self.beyond, torch.finfo(self.like.dtype).eps)  # half precision rounds more than 1e-3
         if low < -beyond or high > 1 + beyond:
             raise InputError(
-                f"images taken back with mean {self.mean} and std {self.std} reach from {low:.3g} to {high:.3g}, not "
-                "from 0 to 1: give the mean and std that they were normalised by."
+                f"images denormalised with mean {self.mean} and std {self.std} range from {low:.3g} to {high:.3g}, not "
+                "from 0 to 1: give the mean and std that they were normalised with."
             )
         return images.clamp(0, 1).to(self.like.dtype)
 
 
 class SFTGANCAM:
-    """An `Explainer` with the interface of pytorch-grad-cam: put it where `GradCAM` was.
+    """Interface of pytorch-grad-cam for an ``Explainer``; it replaces ``GradCAM`` in existing code.
 
-    All convolutions are read, so `target_layers` is not needed: it is taken for compatibility, and ignored. The model's
-    mode is left as it is, and no hook stays behind between calls.
-
-    >>> with SFTGANCAM(model, [model.layer4[-1]]) as cam:                              # doctest: +SKIP
-    ...     maps = cam(input_tensor, [ClassifierOutputTarget(281)])   # (B, H, W) in [0, 1]
+    The model's mode is left as it is, and no hooks remain between calls.
 
     Parameters
     ----------
-    model : takes normalised images, see `mean` and `std` in `sftgan.faces`.
-    explainer : an `Explainer`, or a name for `Explainer.from_pretrained`.
+    model
+        Classifier that takes normalised images.
+    target_layers
+        Ignored, because all convolutions are explained. It exists for compatibility.
+    reshape_transform
+        Must be None. It exists for compatibility.
+    explainer
+        An ``Explainer``, or a name for ``Explainer.from_pretrained``.
+    mean
+        Mean of each channel with which the images were normalised, or a single one for all channels.
+    std
+        Standard deviation of each channel with which the images were normalised, or a single one.
 
     Raises
     ------
-    InputError : `reshape_transform`, which the maps of convolutions do not need; a model that is no module, or is
-        `sftgan.Normalised` already while mean and std are not 0 and 1; an unknown explainer; a mean and std of
-        different lengths, or a std that is not positive.
+    InputError
+        If ``reshape_transform`` is given; if the model is no ``nn.Module``, or is an ``sftgan.Normalised`` while mean
+        and std are not 0 and 1; if the explainer is unknown; if mean and std differ in length, or std is not
+        positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sftgan.networks import Generator
+    >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
+    >>> normalised = (torch.rand(1, 3, 16, 16) - 0.5) / 0.25
+    >>> with SFTGANCAM(model, explainer=explainer, mean=[0.5], std=[0.25]) as cam:
+    ...     cam(normalised, targets=[1]).shape
+    (1, 16, 16)
     """
 
     def __init__(
@@ -109,7 +128,7 @@ class SFTGANCAM:
     ):
         if reshape_transform is not None:
             raise InputError(
-                "reshape_transform is for layers that are no convolutions, and only those are read: leave it out."
+                "reshape_transform is for layers other than convolutions, but only convolutions are used: leave it out."
             )
         self.model = model
         self.target_layers = target_layers
@@ -118,23 +137,40 @@ class SFTGANCAM:
 
     def __call__(
         self,
-        input_tensor: Tensor,
+        input_tensor: Float[Tensor, "b c h w"],
         targets: Targets = None,
         aug_smooth: bool = False,
         eigen_smooth: bool = False,
-    ) -> np.ndarray:
-        """Maps (B, H, W), float32 in [0, 1], of normalised images (B, C, H, W).
+    ) -> Float[np.ndarray, "b h w"]:
+        """Explain the model's outputs for normalised images.
 
-        `targets` are pytorch-grad-cam's (a callable per image, or None for the predicted classes), or what
-        `layer_cams` takes. `aug_smooth` averages the maps of six copies, as that library does: each image and its
-        mirror image, at 0.9, 1 and 1.1 of its normalised values; here the copies are clipped to where images lie.
+        Parameters
+        ----------
+        input_tensor
+            Normalised images (b, c, h, w).
+        targets
+            Targets of pytorch-grad-cam, which are one callable per image, or anything else that ``layer_cams`` takes.
+            None stands for the predicted classes.
+        aug_smooth
+            Average the maps of six copies of each image, as pytorch-grad-cam does: the image and its mirror image,
+            with the normalised values times 0.9, 1 and 1.1. Here the copies are clipped to the range of images.
+        eigen_smooth
+            Must be False. It exists for compatibility.
 
-        Raises InputError for images that reach further than 0.001 beyond [0, 1] with this mean and std, for
-        `eigen_smooth`, and for what `layer_cams` refuses.
+        Returns
+        -------
+        np.ndarray
+            Maps (b, h, w) in [0, 1], float32.
+
+        Raises
+        ------
+        InputError
+            If the denormalised images exceed [0, 1] by more than 0.001, if ``eigen_smooth`` is True, or for input
+            that ``layer_cams`` refuses.
         """
         if eigen_smooth:
             raise InputError(
-                "eigen_smooth needs the activations of a single layer, and all are read: leave it out."
+                "eigen_smooth needs the activations of a single layer, but all layers are used: leave it out."
             )
         self._images = self._face.images(input_tensor)
         maps = self._smoothed(targets) if aug_smooth else self._face.explain(self._images, targets)
@@ -142,7 +178,7 @@ class SFTGANCAM:
 
     @property
     def outputs(self) -> Any:
-        """What the model makes of the last call's images: logits (B, C). Computed when asked for."""
+        """Logits (b, classes) of the model for the images of the last call, computed on access."""
         with torch.no_grad(), evaluation_mode(self.model):
             return self._face.model(self._images)
 
@@ -152,9 +188,9 @@ class SFTGANCAM:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is to be released, and no error is swallowed."""
+        """Release nothing, and let errors propagate."""
 
-    def _smoothed(self, targets: Targets) -> Tensor:
+    def _smoothed(self, targets: Targets) -> Float[Tensor, "b h w"]:
         explain, mean, maps = self._face.explain, self._face.model.mean, []
         for factor in (0.9, 1.0, 1.1):
             copies = (mean + factor * (self._images - mean)).clamp(0, 1)
@@ -164,26 +200,58 @@ class SFTGANCAM:
 
 def quantus_explain(
     model: nn.Module,
-    inputs: np.ndarray,
-    targets: np.ndarray,
+    inputs: Float[np.ndarray, "b c h w"],
+    targets: Int[np.ndarray, " b"],
     *,
     explainer: Explainer | str = _DEFAULT,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     device: str | torch.device | None = None,
     method: str | None = None,
-) -> np.ndarray:
-    """Maps (B, 1, H, W), float32 in [0, 1]: an `explain_func` for the metrics of Quantus.
+) -> Float[np.ndarray, "b 1 h w"]:
+    """Explain a model's outputs, as an ``explain_func`` for the metrics of Quantus.
 
-    `inputs` (B, C, H, W) are normalised images; where a metric's noise takes them beyond [0, 1], they are clipped.
-    `targets` (B,) are class indices. The arguments behind them go into `explain_func_kwargs`. Two come from Quantus:
-    `device`, to which the model is moved, as Quantus' own explanations do, and `method`, the name that the function
-    has in `quantus.evaluate`, which changes nothing.
+    Pass this function as ``explain_func`` and its keyword arguments in ``explain_func_kwargs``. Quantus itself adds
+    ``device`` and ``method``.
 
-    >>> quantus.MaxSensitivity()(model, x_batch, y_batch, explain_func=quantus_explain,   # doctest: +SKIP
-    ...                          explain_func_kwargs={"explainer": "lsft-similar"})
+    Parameters
+    ----------
+    model
+        Classifier that takes normalised images.
+    inputs
+        Normalised images (b, c, h, w). They are clipped where a metric's noise takes them out of [0, 1].
+    targets
+        Class index of each image.
+    explainer
+        An ``Explainer``, or a name for ``Explainer.from_pretrained``.
+    mean
+        Mean of each channel with which the images were normalised, or a single one for all channels.
+    std
+        Standard deviation of each channel with which the images were normalised, or a single one.
+    device
+        Device to which the model is moved, as Quantus' own explanations do; None leaves it where it is.
+    method
+        Name of this function in ``quantus.evaluate``. It has no effect.
 
-    Raises InputError as `SFTGANCAM` does, but only for images that reach further than 10 beyond [0, 1].
+    Returns
+    -------
+    np.ndarray
+        Maps (b, 1, h, w) in [0, 1], float32.
+
+    Raises
+    ------
+    InputError
+        As for ``SFTGANCAM``, except that the denormalised images may exceed [0, 1] by up to 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sftgan.networks import Generator
+    >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
+    >>> quantus_explain(model, np.zeros((1, 3, 16, 16)), np.array([1]), explainer=explainer).shape
+    (1, 1, 16, 16)
     """
     face = _Face(model if device is None else model.to(device), explainer, mean, std, _NOISE)
     maps = face.explain(face.images(torch.as_tensor(inputs)), torch.as_tensor(targets))
@@ -191,7 +259,7 @@ def quantus_explain(
 
 
 def __getattr__(name: str) -> Any:
-    """Make `SFTGANAttribution` when it is first asked for: it alone needs captum."""
+    """Define ``SFTGANAttribution`` on first access, because it alone needs captum."""
     if name != "SFTGANAttribution":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = _captum_face()
@@ -206,11 +274,35 @@ def _captum_face() -> type:
         raise InputError("SFTGANAttribution needs captum: run `pip install captum`.") from error
 
     class SFTGANAttribution(Attribution):
-        """An `Explainer` as captum's `Attribution`, for its metrics and its `NoiseTunnel`.
+        """Interface of captum's ``Attribution`` for an ``Explainer``, which works with ``NoiseTunnel`` and metrics.
 
-        Arguments and errors are those of `SFTGANCAM`, with the images' range as in `attribute`.
+        Parameters
+        ----------
+        model
+            Classifier that takes normalised images.
+        explainer
+            An ``Explainer``, or a name for ``Explainer.from_pretrained``.
+        mean
+            Mean of each channel with which the images were normalised, or a single one for all channels.
+        std
+            Standard deviation of each channel with which the images were normalised, or a single one.
 
-        >>> SFTGANAttribution(model).attribute(inputs, target=281)                     # doctest: +SKIP
+        Raises
+        ------
+        InputError
+            If the model is no ``nn.Module``, or is an ``sftgan.Normalised`` while mean and std are not 0 and 1; if the
+            explainer is unknown; if mean and std differ in length, or std is not positive.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sftgan.faces import SFTGANAttribution
+        >>> from sftgan.networks import Generator
+        >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+        >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
+        >>> SFTGANAttribution(model, explainer).attribute(torch.zeros(1, 3, 16, 16), target=1).shape
+        torch.Size([1, 3, 16, 16])
         """
 
         __qualname__ = "SFTGANAttribution"
@@ -227,18 +319,32 @@ def _captum_face() -> type:
 
         @log_usage()  # NoiseTunnel calls the function inside this wrapper
         def attribute(self, inputs: Tensor | tuple[Tensor], target: Any = None) -> Tensor | tuple[Tensor]:
-            """Attributions in [0, 1] of the inputs' shape: the map, repeated over the channels.
+            """Compute attributions, which are the maps repeated over the channels.
 
-            `inputs` (B, C, H, W), alone or in a tuple, are normalised images. NoiseTunnel and `sensitivity_max` lay
-            noise on them: where it takes them beyond [0, 1] they are clipped. `target` is captum's: a class index,
-            one per image, or for outputs of more dimensions a tuple of indices, or a list of such; None: the class
-            that the model predicts for what it is given, noise included.
+            Parameters
+            ----------
+            inputs
+                Normalised images (b, c, h, w), alone or in a tuple. They are clipped where the noise of
+                ``NoiseTunnel`` or ``sensitivity_max`` takes them out of [0, 1].
+            target
+                A class index, or one per image. For outputs of more dimensions, a tuple of indices, or a list of one
+                tuple per image. None stands for the classes that the model predicts for the inputs, with their noise.
 
-            Raises InputError for several inputs, and for images that reach further than 10 beyond [0, 1].
+            Returns
+            -------
+            Tensor | tuple[Tensor]
+                Attributions (b, c, h, w) in [0, 1], in a tuple if the inputs are.
+
+            Raises
+            ------
+            InputError
+                If there are several inputs, or the denormalised images exceed [0, 1] by more than 10.
             """
             tensors = inputs if isinstance(inputs, tuple) else (inputs,)
             if len(tensors) != 1:
-                raise InputError(f"a CNN's images are one input, got {len(tensors)}: give a single tensor.")
+                raise InputError(
+                    f"attribute takes one input, got {len(tensors)}: give a single tensor of images."
+                )
             (images,) = tensors
             maps = self._face.explain(self._face.images(images), _targets(target, len(images)))
             repeated = maps[:, None].repeat(1, images.shape[1], 1, 1).to(images)
@@ -248,7 +354,7 @@ def _captum_face() -> type:
 
 
 def _targets(target: Any, n_images: int) -> Targets:
-    """captum's target as `layer_cams` takes it: a tuple stands for one place in an image's output."""
+    """Convert captum's target for ``layer_cams``; a tuple indexes one value of an image's output."""
     if isinstance(target, Tensor) and target.numel() == 1:
         return int(target)
     places = [target] * n_images if isinstance(target, tuple) else target
@@ -259,7 +365,7 @@ def _targets(target: Any, n_images: int) -> Targets:
 
 @cache
 def _pretrained(name: str, device: torch.device) -> Explainer:
-    """Kept: metrics call an explanation hundreds of times."""
+    """Load a pretrained explainer and keep it, because metrics explain hundreds of times."""
     explainer = Explainer.from_pretrained(name)
     explainer.generator.to(device)
     return explainer
@@ -267,16 +373,17 @@ def _pretrained(name: str, device: torch.device) -> Explainer:
 
 def _check(model: nn.Module, explainer: Explainer | str, mean: Sequence[float], std: Sequence[float]) -> None:
     if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
-        raise InputError(
-            f"the model must be a torch.nn.Module, whose convolutions are read, got {type(model).__name__}."
-        )
+        raise InputError(f"the model must be a torch.nn.Module with parameters, got {type(model).__name__}.")
     if not isinstance(explainer, Explainer | str):
         raise InputError(
-            f"explainer must be a sftgan.Explainer or the name of one, got {type(explainer).__name__}."
+            f"explainer must be an sftgan.Explainer or the name of one, got {type(explainer).__name__}."
         )
     if np.ndim(mean) != 1 or np.shape(mean) != np.shape(std) or not len(std) or min(std) <= 0:
-        raise InputError(f"mean and std must be as many numbers each, std positive, got {mean} and {std}.")
+        raise InputError(
+            f"mean and std must be sequences of equal length with positive std, got {mean} and {std}."
+        )
     if isinstance(unwrapped(model), Normalised) and (any(mean) or any(s != 1 for s in std)):
         raise InputError(
-            "this model normalises images itself (sftgan.Normalised): give it images in [0, 1], mean=(0,), std=(1,)."
+            "this model normalises images itself (sftgan.Normalised): give it images in [0, 1], with mean=(0,) and "
+            "std=(1,)."
         )

@@ -1,6 +1,7 @@
 """The ledger: every claim of the paper, judged by the recorded frames of each profile.
 
-`ledger.yaml` has the claims and their criteria, and no result. `judged` computes the verdicts, `page` writes them up.
+The file ledger.yaml holds the claims and their criteria, and no results. The function ``judged`` computes the
+verdicts, and ``page`` writes them up.
 """
 
 import json
@@ -27,7 +28,7 @@ PROFILES = ("smoke", "cpu", "paper")
 NOT_RUN = "not run"
 VERDICTS = ("holds", "does not hold", "depends", UNTESTED, NOT_RUN)
 COLOURS = dict(zip(VERDICTS, ("#009e73", "#d55e00", "#b8860b", "#999999", "#cccccc"), strict=True))
-"""Of the verdicts, in figures."""
+"""Colours of the verdicts in figures."""
 BEYOND = "beyond the paper"
 _COLUMNS = (
     *("id", "section", "claim", "measure", "criterion"),
@@ -46,15 +47,61 @@ class _Strict(BaseModel):
 
 
 class Between(_Strict):
+    """Criterion of a claim that a value lies in a range.
+
+    Attributes
+    ----------
+    between
+        Lower and upper end of the range.
+    """
+
     between: tuple[float, float]
 
 
 class Threshold(_Strict):
+    """Criterion of a claim that a value lies above a threshold.
+
+    Attributes
+    ----------
+    threshold
+        The threshold.
+    """
+
     threshold: float
 
 
 class Claim(_Strict):
-    """A claim of the paper, the recorded row that measures it, and the criterion; a tolerance makes it stricter."""
+    """Claim of the paper, with the recorded row that measures it and the criterion that judges it.
+
+    Attributes
+    ----------
+    id
+        Unique name of the claim.
+    section
+        Number of the section of the paper that makes the claim.
+    claim
+        The claim in our words.
+    measure
+        What is measured.
+    criterion
+        Criterion that the measured value must meet.
+    tolerance
+        Amount by which the criterion is made stricter, in units of the value: a threshold rises by it, and both ends
+        of a range move inwards by it.
+    reason
+        Name of the tolerance's reason, a key of the ledger's reasons.
+    notebook
+        Name of the notebook that measures the claim.
+    item
+        Name of the recorded frame, without its suffix.
+    row
+        Patterns by column that select the one row of the frame.
+    value
+        Column of the measured value; the columns "low" and "high" hold its interval.
+    better
+        Patterns by column that select the row of the notebook's comparison with the best control; empty if there
+        is none.
+    """
 
     id: str
     section: str
@@ -71,7 +118,7 @@ class Claim(_Strict):
 
     @property
     def rule(self) -> str:
-        """The criterion in words."""
+        """Criterion in words, with the tolerance included."""
         if isinstance(self.criterion, Between):
             low, high = self.criterion.between
             return f"from {low + self.tolerance:g} to {high - self.tolerance:g}"
@@ -82,7 +129,21 @@ class Claim(_Strict):
         return getattr(self.criterion, "threshold", 0.0) + self.tolerance
 
     def verdict(self, low: float, high: float) -> str:
-        """Judge the interval of the measured value."""
+        """Judge the claim by the interval of the measured value.
+
+        Parameters
+        ----------
+        low
+            Lower end of the interval.
+        high
+            Upper end of the interval.
+
+        Returns
+        -------
+        str
+            "holds" if the whole interval meets the criterion, "does not hold" if no part of it does, and "depends"
+            otherwise.
+        """
         if isinstance(self.criterion, Between):
             at_least, at_most = self.criterion.between
             return verdict_between(low, high, at_least + self.tolerance, at_most - self.tolerance)
@@ -90,7 +151,21 @@ class Claim(_Strict):
 
 
 class Unmeasured(_Strict):
-    """A claim of the paper that this book has no measure for."""
+    """Claim of the paper that the book does not measure.
+
+    Attributes
+    ----------
+    id
+        Unique name of the claim.
+    section
+        Number of the section of the paper that makes the claim.
+    claim
+        The claim in our words.
+    reason
+        Why it is not measured.
+    notebook
+        Name of the notebook that is nearest to the claim.
+    """
 
     id: str
     section: str
@@ -100,7 +175,21 @@ class Unmeasured(_Strict):
 
 
 class Ledger(_Strict):
-    """All claims; `reasons` are those of the tolerances, `sections` the titles by number, in their order."""
+    """All claims of the paper.
+
+    Attributes
+    ----------
+    fixed
+        When the criteria were fixed, and what was known by then, in sentences for the page.
+    reasons
+        Reasons of the tolerances, by name.
+    sections
+        Titles of the paper's sections by number, in their order.
+    claims
+        Claims that the book measures.
+    unmeasured
+        Claims that the book does not measure.
+    """
 
     fixed: str
     reasons: dict[str, str]
@@ -113,7 +202,7 @@ class Ledger(_Strict):
         entries: list[Claim | Unmeasured] = [*self.claims, *self.unmeasured]
         ids = [entry.id for entry in entries]
         if twice := {name for name in ids if ids.count(name) > 1}:
-            raise ValueError(f"id {min(twice)!r} is there more than once")
+            raise ValueError(f"id {min(twice)!r} occurs more than once")
         for entry in entries:
             check_name(entry.section, self.sections, "section")
         for claim in self.claims:
@@ -122,25 +211,86 @@ class Ledger(_Strict):
 
 
 def load(path: Path = FILE) -> Ledger:
-    """Read and check a ledger."""
+    """Read and check a ledger.
+
+    Parameters
+    ----------
+    path
+        YAML file of the ledger.
+
+    Returns
+    -------
+    Ledger
+        The ledger.
+
+    Raises
+    ------
+    InputError
+        If the file is not YAML, or it does not hold a valid ledger.
+
+    Examples
+    --------
+    >>> load().claims[0].rule
+    'above 0'
+    """
     try:
         return Ledger.model_validate(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as error:
-        raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}.") from None
+        raise InputError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        where = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
         raise InputError(f"{path.name}, {where}: {first['msg']}.") from None
 
 
 def selected(claim: Claim, frame: pd.DataFrame) -> pd.Series:
-    """The one row of a recorded frame that measures a claim."""
+    """Select the one row of a recorded frame that measures a claim.
+
+    Parameters
+    ----------
+    claim
+        Claim to measure.
+    frame
+        Frame that was recorded under the name ``claim.item``.
+
+    Returns
+    -------
+    Series
+        The row.
+
+    Raises
+    ------
+    InputError
+        If the frame lacks a column that the claim names, or the claim does not select exactly one row.
+    """
     check_name(claim.value, frame.columns, f"column of {claim.item} (claim {claim.id})")
     return recorded.one_row(frame, claim.item, claim.row, f"claim {claim.id}", FILE.name)
 
 
 def judged(figures: Path, profile: str, ledger: Ledger | None = None) -> pd.DataFrame:
-    """All claims as the frames in `figures`/`profile` have them; "not run" where an item is not recorded."""
+    """Judge all claims by the recorded frames of a profile.
+
+    Parameters
+    ----------
+    figures
+        Folder whose subfolders hold the recorded frames, one subfolder per profile.
+    profile
+        Name of the profile.
+    ledger
+        Claims to judge; None for those of the package.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim, with the columns "id", "section", "claim", "measure", "criterion", "value" (with its
+        interval, as text), "n", "data here", "verdict" (one of ``VERDICTS``), "chapter's verdict" and "beats the best
+        control". The verdict is "not run" if the frame is not recorded.
+
+    Raises
+    ------
+    InputError
+        If a claim does not select exactly one row of its frame.
+    """
     rows = []
     for claim in (ledger or load()).claims:
         about = [claim.id, claim.section, claim.claim, claim.measure, claim.rule]
@@ -151,7 +301,26 @@ def judged(figures: Path, profile: str, ledger: Ledger | None = None) -> pd.Data
 
 
 def by_section(judged: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each section of the paper have which verdict, from `judged`."""
+    """Count the verdicts in each section of the paper.
+
+    Parameters
+    ----------
+    judged
+        Claims as ``judged`` returns them.
+
+    Returns
+    -------
+    DataFrame
+        One row per section that has claims, in the paper's order: the column "title", and one column of counts for
+        each of ``VERDICTS``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> claims = pd.DataFrame({"section": ["4.2.2", "4.2.2"], "verdict": ["holds", "depends"]})
+    >>> by_section(claims)[["holds", "does not hold", "depends"]].to_numpy().tolist()
+    [[1, 0, 1]]
+    """
     titles = load().sections
     counted = pd.crosstab(judged["section"], judged["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
     counted = counted.reindex([section for section in titles if section in counted.index])
@@ -160,7 +329,7 @@ def by_section(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measured(claim: Claim, path: Path) -> list:
-    """Value as text, n, data, verdict, and the frame's own; what the frame cannot test, the ledger cannot either."""
+    """Return value, n, data, the ledger's verdict and the frame's; the ledger's is untested wherever the frame's is."""
     row = selected(claim, pd.read_csv(path)).dropna()
     value, low, high = (row.get(name, float("nan")) for name in (claim.value, "low", "high"))
     n = next((row[name] for name in ("n", "images", "test images") if name in row), pd.NA)
@@ -177,7 +346,7 @@ def _measured(claim: Claim, path: Path) -> list:
 
 
 def _against_best(claim: Claim, folder: Path) -> str:
-    """Whether the method called better beats every control; a dash where no chapter has compared it."""
+    """Say whether the method called better beats every control; a dash if no chapter compares them."""
     item = f"{claim.notebook}_best_control"
     if not claim.better or not (folder / f"{item}.csv").exists():
         return "—"
@@ -188,7 +357,19 @@ def _against_best(claim: Claim, folder: Path) -> str:
 
 
 def beyond(path: Path) -> pd.DataFrame:
-    """The rows of a recorded frame of claims that are not the paper's: claim, comparison, value, n, data, verdict."""
+    """List the claims of a recorded frame that are not the paper's.
+
+    Parameters
+    ----------
+    path
+        CSV file of the frame.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim, with the columns "claim", "comparison", "value" (with its interval, as text), "n",
+        "data here" and "verdict". It is empty if all claims are the paper's.
+    """
     frame = pd.read_csv(path)
     where = [column for column in ("where", "who says so") if column in frame]
     frame = frame[(frame[where] == BEYOND).any(axis=1)]
@@ -218,7 +399,23 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def page(figures: Path) -> str:
-    """The page book/claims.md, in MyST Markdown, for all profiles with a folder in `figures`."""
+    """Write the page book/claims.md.
+
+    Parameters
+    ----------
+    figures
+        Folder whose subfolders hold the recorded frames, one subfolder per profile.
+
+    Returns
+    -------
+    str
+        Page in MyST Markdown, for all profiles that have a subfolder.
+
+    Raises
+    ------
+    InputError
+        If a claim does not select exactly one row of its frame, or its notebook does not save the frame.
+    """
     ledger = load()
     results = {name: judged(figures, name, ledger) for name in PROFILES if (figures / name).is_dir()}
     chapters = {path.stem[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -236,11 +433,30 @@ def page(figures: Path) -> str:
 
 
 def readme(text: str, figures: Path) -> str:
-    """README.md with the recorded run's part written anew: verdicts, main table and one figure of `recorded.FOLDER`."""
+    """Replace the section of README.md about the recorded run: verdicts, main table and one figure.
+
+    Parameters
+    ----------
+    text
+        Text of README.md, with the two comments that enclose the section.
+    figures
+        Folder whose subfolders hold the recorded frames; the published run is in the subfolder of the same name as
+        ``recorded.FOLDER``.
+
+    Returns
+    -------
+    str
+        Text with the new section; the rest is unchanged.
+
+    Raises
+    ------
+    InputError
+        If the text lacks one of the two comments, or a frame is not recorded.
+    """
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not end:
-        raise InputError(f"README.md has no part between {_BEGIN} and {_END}: put both lines back.")
+        raise InputError(f"README.md has no section between {_BEGIN} and {_END}: put both lines back.")
     folder = figures / recorded.FOLDER.name
     verdicts = judged(figures, folder.name)["verdict"].value_counts()
     counted = ", ".join(f"{verdicts.get(verdict, 0)} {words}" for verdict, words in _COUNTED.items())
@@ -307,7 +523,7 @@ def _claims(claims: list[Claim], results: dict[str, pd.DataFrame]) -> str:
 
 
 def _differences(ledger: Ledger, results: dict[str, pd.DataFrame]) -> str:
-    """Verdicts that are not those of the frames: only a tolerance or a missing interval can make one."""
+    """List the verdicts that differ from the frames' own, which only a tolerance or a missing interval can cause."""
     rows = []
     for name, found in results.items():
         for claim, (_, of) in zip(ledger.claims, found.iterrows(), strict=True):
@@ -333,7 +549,7 @@ def _beyond(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) ->
 
 
 def _best_controls(figures: Path, profiles: Iterable[str], chapters: dict[str, str]) -> Iterable[str]:
-    """Each recorded frame of `claims.against_best_control`; `chapters` are the notebooks by number."""
+    """Show each recorded frame of ``claims.against_best_control``; ``chapters`` holds the notebooks by number."""
     yield (
         "A method is *better* only where it beats the best of the controls, which need no generator, with the whole "
         "interval. The difference is the method minus that control; of the deletion area, less is better."
@@ -358,7 +574,7 @@ def _link(notebook: str, heading: str = "") -> str:
 
 @cache
 def _heading(notebook: str, item: str) -> str:
-    """The heading under which a notebook saves an item."""
+    """Find the heading under which a notebook saves an item."""
     heading = ""
     for cell in json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]:
         source = "".join(cell["source"])
@@ -367,4 +583,4 @@ def _heading(notebook: str, item: str) -> str:
             heading = titles[-1].lstrip("# ") if titles else heading
         elif f'"{item}"' in source:
             return heading
-    raise InputError(f"{notebook}.ipynb does not save {item}, correct the ledger or the notebook.")
+    raise InputError(f"{notebook}.ipynb does not save {item}: correct the ledger or the notebook.")

@@ -156,9 +156,7 @@ def dice(prediction: Bool[Tensor, "b h w"], truth: Bool[Tensor, "b h w"]) -> Flo
     return torch.where(total > 0, 2 * shared / total.clamp_min(1), 1.0)
 
 
-def correlation(
-    a: Float[Tensor, "*#batch h w"], b: Float[Tensor, "*#batch h w"]
-) -> Float[Tensor, "*#batch"]:
+def correlation(a: Float[Tensor, "*#batch h w"], b: Float[Tensor, "*#batch h w"]) -> Float[Tensor, "*#batch"]:
     """Compute the Pearson correlation of two maps over their pixels.
 
     Parameters

@@ -1,4 +1,4 @@
-"""A CNN or a generator by a word, as the command line takes them: of a library, of a package, or of one's own."""
+"""CNNs and explainers from specification strings such as "torchvision:resnet50"."""
 
 import difflib
 import importlib.util
@@ -24,19 +24,34 @@ from sftgan.explain import Explainer
 from sftgan.weights import PRETRAINED, load_model
 
 IMAGENET = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
-"""The names of ImageNet's 1000 classes, in torchvision's words."""
+"""Names of ImageNet's 1000 classes, as torchvision spells them."""
 LITE0 = "efficientnet-lite0"
 _OWN_FILE = re.compile(r"(?P<file>.+\.py):(?P<factory>\w+)")
 _RETOUCHED: dict[str, Any] = {"init_weights": False, "transform_input": True}
-"""For the nets whose ImageNet weights want their input scaled in another way, which torchvision does inside the net."""
+"""Options of the networks that rescale their input themselves, because their ImageNet weights expect that."""
 
 
 @dataclass(frozen=True)
 class CNN:
-    """A classifier of images (B, 3, H, W) in [0, 1], in evaluation mode, and what is known of it.
+    """Classifier of images (b, 3, h, w) in [0, 1], with its name, its weights' source and its class names.
 
-    name, weights: as they stand beside results. size: side in pixels of the images that it is made for. names: of its
-    classes, empty where they are not known.
+    Attributes
+    ----------
+    model
+        The network in evaluation mode.
+    name
+        Name of the network, as shown with results.
+    weights
+        Source of the weights, as shown with results.
+    size
+        Side in pixels of the images that it is made for.
+    names
+        Names of its classes in order; empty if they are not known.
+
+    Examples
+    --------
+    >>> CNN(nn.Flatten(), "flatten", "none", size=1, names=("red", "green", "blue")).index("green")
+    1
     """
 
     model: nn.Module
@@ -46,13 +61,36 @@ class CNN:
     names: tuple[str, ...] = ()
 
     def index(self, wanted: str) -> int:
-        """The index of a class, by its index or name. Raises InputError with the nearest names for an unknown one."""
+        """Find the index of a class from its name or its index.
+
+        Parameters
+        ----------
+        wanted
+            Class name, or an index, which is returned unchecked. An exact match of a name takes precedence over a
+            match that ignores case.
+
+        Returns
+        -------
+        int
+            Index of the class.
+
+        Raises
+        ------
+        InputError
+            If no class has this name, with the most similar names, or if the names are not known.
+
+        Examples
+        --------
+        >>> cnn = CNN(nn.Flatten(), "flatten", "none", size=1, names=("red", "green", "blue"))
+        >>> cnn.index("Blue"), cnn.index("2")
+        (2, 2)
+        """
         if re.fullmatch(r"-?\d+", wanted):
             return int(wanted)
         if not self.names:
             raise InputError(
-                f"the names of the classes of {self.name} are not known: give the index of the class instead of "
-                f"{wanted!r}, or a file of names with --names."
+                f"the class names of {self.name} are not known: give a class index instead of {wanted!r}, or a file "
+                "of class names with --names."
             )
         if wanted in self.names:  # "cardigan" is a garment, "Cardigan" a dog
             return self.names.index(wanted)
@@ -63,16 +101,49 @@ class CNN:
 
 
 def load_cnn(spec: str, weights: str | Path | None = None, names: str | None = None) -> CNN:
-    """A CNN by one of these words.
+    """Load a CNN from its specification string.
 
-    "torchvision:NAME" and "timm:NAME": with the ImageNet weights that these libraries fetch, or with those in the file
-    `weights`. "efficientnet-lite0": its ImageNet weights come in a pip package. Images are normalised as the weights
-    want it. "path/to/file.py:FUNCTION": what this function of a file of one's own returns, an nn.Module that takes
-    images in [0, 1] as they are; the file is executed.
+    There are four kinds:
 
-    weights: a safetensors file; a library's net gets as many classes as it has. names: a text file with the name of one
-    class in each line, in order, or "imagenet"; None: ImageNet's for a library's own weights, unknown otherwise. Raises
-    InputError for all that is not there, does not fit, or cannot be fetched.
+    - ``torchvision:NAME`` and ``timm:NAME`` are networks of these libraries, with the ImageNet weights that the
+      libraries download unless ``weights`` is given.
+    - ``efficientnet-lite0`` has ImageNet weights that come in a pip package.
+    - ``path/to/file.py:FUNCTION`` calls a function of a Python file, which is executed. The function takes no
+      arguments and returns an ``nn.Module`` that takes images in [0, 1].
+
+    The networks of the first three kinds normalise images as their ImageNet weights expect.
+
+    Parameters
+    ----------
+    spec
+        Specification string.
+    weights
+        Safetensors file with weights; None for ImageNet's, or for those that the function made. The last layer
+        of a library's network gets as many outputs as the file has classes.
+    names
+        Text file with one class name per line, in order, or "imagenet". None means ImageNet's names for a
+        library's own weights, and no names otherwise.
+
+    Returns
+    -------
+    CNN
+        The CNN in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If the specification is unknown, a file or package is missing, the function fails, the weights do not fit
+        the network, or they cannot be downloaded.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.py"
+    ...     _ = path.write_text("from torchvision.models import squeezenet1_1 as make")
+    ...     load_cnn(f"{path}:make").size
+    224
     """
     own = _OWN_FILE.fullmatch(spec)
     library, colon, name = spec.partition(":")
@@ -97,7 +168,28 @@ def load_cnn(spec: str, weights: str | Path | None = None, names: str | None = N
 
 
 def load_explainer(name: str) -> Explainer:
-    """One of the pretrained explainers, or that in a file which Explainer.save wrote. Raises InputError for others."""
+    """Load a pretrained explainer by its name, or an explainer from its file.
+
+    Parameters
+    ----------
+    name
+        One of ``sftgan.weights.PRETRAINED``, or the path of a file that ``Explainer.save`` wrote.
+
+    Returns
+    -------
+    Explainer
+        The explainer.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the file cannot be read or was not written by ``Explainer.save``.
+
+    Examples
+    --------
+    >>> load_explainer("lsft-similar").size
+    32
+    """
     is_file = name not in PRETRAINED and (Path(name).suffix or Path(name).exists())
     return Explainer.load(name) if is_file else Explainer.from_pretrained(name)
 
@@ -119,10 +211,10 @@ def _timm(spec: str, name: str, pretrained: bool) -> CNN:
     try:
         import timm
     except ImportError as error:
-        raise InputError("models of timm need a package: run `pip install timm`.") from error
+        raise InputError("timm models need the timm package: run `pip install timm`.") from error
     if not timm.is_model(name):
         raise InputError(_unknown("timm model", name, timm.list_models()))
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # offline it tells of each of a dozen tries
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # offline it reports every attempt
     net: Any
     if pretrained:
         net = _fetched(spec, lambda: timm.create_model(name, pretrained=True))
@@ -139,7 +231,7 @@ _LIBRARIES: dict[str, Callable[[str, str, bool], CNN]] = {"torchvision": _torchv
 
 def _of_file(spec: str, path: Path, factory: str) -> CNN:
     if not path.is_file():
-        raise InputError(f"there is no file {path}: correct the path before the colon of --model.")
+        raise InputError(f"there is no file {path}: correct the path before the colon in --model.")
     with _importing_beside(path):
         module = _said_where(path, "the file", lambda: _executed(path))
         own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
@@ -147,7 +239,7 @@ def _of_file(spec: str, path: Path, factory: str) -> CNN:
         model = _said_where(path, f"{factory}()", make)
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{factory}() in {path} returned a {type(model).__name__}: let it return the CNN, an nn.Module."
+            f"{factory}() in {path} returned a {type(model).__name__}: it must return the CNN as an nn.Module."
         )
     return CNN(model, spec, f"as {factory}() made them", 224)
 
@@ -162,7 +254,7 @@ def _executed(path: Path) -> ModuleType:
 
 @contextmanager
 def _importing_beside(path: Path) -> Iterator[None]:
-    """Let a file import its neighbours, as a script can."""
+    """Let a file import modules beside it, as a script can."""
     before = list(sys.path)
     sys.path.insert(0, str(path.resolve().parent))
     try:
@@ -172,7 +264,7 @@ def _importing_beside(path: Path) -> Iterator[None]:
 
 
 def _said_where(path: Path, what: str, call: Callable[[], Any]) -> Any:
-    """The result of somebody else's code; what it raises becomes a sentence with the line in their file."""
+    """Call the user's code, and turn any exception into an ``InputError`` that names the line in their file."""
     try:
         return call()
     except Exception as error:
@@ -187,13 +279,13 @@ def _fetched(spec: str, make: Callable[[], nn.Module]) -> nn.Module:
     except Exception as error:  # whatever the libraries' network layers raise
         reason = " ".join(str(error).split())
         raise InputError(
-            f"the ImageNet weights of {spec} could not be fetched ({reason.rstrip('.')}): go online once, or give "
-            "weights of your own with --weights FILE.safetensors."
+            f"the ImageNet weights of {spec} could not be downloaded ({reason.rstrip('.')}): connect to the "
+            "internet once, or give your own weights with --weights FILE.safetensors."
         ) from error
 
 
 def _resize_heads(model: nn.Module, path: str | Path) -> None:
-    """Give the last layer of a library's net, and auxiliary ones, as many outputs as they have in a file of weights."""
+    """Give the last layer of a library's network, and auxiliary heads, as many outputs as a weights file has."""
     assert isinstance(model, Normalised)
     layers = [(n, m) for n, m in model.net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     n_classes = len(layers[-1][1].weight)  # SqueezeNet's last layer is a convolution
@@ -212,16 +304,13 @@ def _with_outputs(head: nn.Linear | nn.Conv2d, n: int) -> nn.Module:
 
 
 def _first_dimension(path: str | Path, layer: str) -> int | None:
-    """That of a layer's weights in a safetensors file, which is the number of its outputs; None where it is not found.
-
-    A file that cannot be read is for `load_model` to tell of.
-    """
+    """Read a layer's number of outputs from a safetensors file; None if the layer is not found there."""
     try:
         with safe_open(path, framework="pt") as file:
             names = {f"{prefix}{layer}.weight" for prefix in ("", "net.", "module.", "_orig_mod.")}
             found = sorted(names & set(file.keys()))
             return file.get_slice(found[0]).get_shape()[0] if found else None
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError):  # load_model reports a file that cannot be read
         return None
 
 
@@ -229,16 +318,14 @@ def _names(path: Path) -> tuple[str, ...]:
     try:
         names = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the names of the classes cannot be read from {path} ({error}): give a text file."
-        ) from None
+        raise InputError(f"the class names cannot be read from {path} ({error}): give a text file.") from None
     return tuple(name.strip() for name in names if name.strip())
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """There are hundreds, so that only the nearest are named."""
+    """Say that a name is unknown, with the nearest known names only, because there are hundreds."""
     near = difflib.get_close_matches(name, list(known), n=3)
-    hint = f"did you mean {_either(near)}?" if near else "nothing there has a similar name, correct it."
+    hint = f"did you mean {_either(near)}?" if near else "there is no similar name, so check the spelling."
     return f"unknown {what} {name!r}: {hint}"
 
 

@@ -1,4 +1,4 @@
-"""A generator of one's own: trained on a folder of pictures and one CNN, and judged on pictures held out."""
+"""Train a generator on a folder of pictures for one CNN, and evaluate it on held-out pictures."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from pathlib import Path
 import joblib
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sftgan import metrics
@@ -21,15 +22,24 @@ from sftgan.photos import batches, check_writable, pictures_in, stacked
 from sftgan.reading import Reading
 from sftgan.training import Examples, GANRecipe, generate, train_gan
 
-WATCHED = 8  # held-out examples whose maps show the progress
+WATCHED = 8  # number of held-out examples whose maps show the progress
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a generator is trained on and judged by, at the size of its maps.
+    """Training data and held-out data of a generator, at the size of its maps.
 
-    checkpoint: where the state of the training is kept; it goes with the pictures, the CNN's weights and all options
-    but the number of epochs.
+    Attributes
+    ----------
+    train
+        Examples for training.
+    held_out
+        Examples for evaluation.
+    reading
+        Settings that turn Grad-CAMs into conditions and targets.
+    checkpoint
+        File for the state of the training. Its name depends on the pictures, the CNN's weights and all options
+        except the number of epochs.
     """
 
     train: Examples
@@ -38,19 +48,28 @@ class Prepared:
     checkpoint: Path
 
     def summary(self) -> str:
-        """How many pictures there are, and where the checkpoint lies."""
+        """Say how many pictures there are, and where the checkpoint is."""
         return (
-            f"{len(self.train)} pictures to train on, {len(self.held_out)} held out; the state of the training after "
-            f"each epoch is kept in {self.checkpoint}, from which the same command goes on."
+            f"{len(self.train)} pictures to train on, {len(self.held_out)} held out; the training is saved "
+            f"after each epoch in {self.checkpoint}, and the same command resumes from there."
         )
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A trained generator, its losses by epoch, and how well it agrees with Grad-CAM on pictures held out.
+    """Trained generator, its losses, and its agreement with Grad-CAM on held-out pictures.
 
-    losses: index epoch; columns discriminator, adversarial, reconstruction. agreement: for "generator", "mean map" and
-    "linear fit", Dice and correlation as (mean, low, high) over that many `pictures`, with the 95 % bootstrap interval.
+    Attributes
+    ----------
+    explainer
+        Explainer with the trained generator.
+    losses
+        Mean losses, one row per epoch; columns "discriminator", "adversarial" and "reconstruction".
+    agreement
+        "Dice" and "correlation" of "generator", "mean map" and "linear fit", each as (mean, low, high) over the
+        held-out pictures, with the limits of the 95 % bootstrap interval.
+    pictures
+        Number of held-out pictures.
     """
 
     explainer: Explainer
@@ -59,13 +78,13 @@ class Judged:
     pictures: int
 
     def losses_by_epoch(self) -> str:
-        """The mean losses of each epoch, a line for each."""
+        """Format the mean losses as text, one line per epoch."""
         return self.losses.to_string(float_format="{:.4f}".format)
 
     def report(self) -> str:
-        """The agreement, a line for each that draws, with 95 % bootstrap intervals."""
+        """Format the agreement as text, one line for the generator and each control, with 95 % intervals."""
         lines = [
-            f"agreement with Grad-CAM of the last convolution, mean over the pictures held out ({self.pictures}):"
+            f"agreement with Grad-CAM of the last convolution, mean over the held-out pictures ({self.pictures}):"
         ]
         for name, numbers in self.agreement.items():
             parts = [
@@ -88,16 +107,47 @@ def prepare(
     batch: int = 8,
     device: str = "cpu",
 ) -> Prepared:
-    """Let a CNN look at the pictures of a folder, or of the class folders in it, and split them at random.
+    """Compute a generator's examples from a folder of pictures, and hold some out at random.
 
-    out: the file that the generator will go to. map_size: side in pixels of the maps that the generator learns to draw.
-    size: of the images that the CNN sees; None: the CNN's own. held_out: share of the pictures to judge by. Pictures
-    that cannot be read are told of on stderr. Raises InputError for what cannot be used, most of it before the CNN
-    sees anything.
+    Pictures that cannot be read are reported on stderr and skipped.
+
+    Parameters
+    ----------
+    folder
+        Folder of pictures, or of class folders with pictures.
+    cnn
+        CNN whose Grad-CAMs the generator learns to draw.
+    out
+        File to which the generator will be written; its name ends in ``.safetensors``. The checkpoint is beside it.
+    recipe
+        Settings of the training.
+    map_size
+        Side in pixels of the maps that the generator learns to draw.
+    size
+        Side in pixels of the images that the CNN sees; None for the CNN's own.
+    held_out
+        Share of the pictures to hold out, in [0, 1]. At least one picture is held out, and at least one is not.
+    seed
+        Seed of the random split.
+    batch
+        Number of pictures at a time.
+    device
+        Device of the CNN.
+
+    Returns
+    -------
+    Prepared
+        Examples for training and evaluation.
+
+    Raises
+    ------
+    InputError
+        If the kind of generator is unknown, ``out`` is not a writable safetensors file, fewer than two pictures can
+        be read, or the CNN does not suit the recipe or the size.
     """
     check_name(recipe.kind, KINDS, "generator")
     if out.suffix != ".safetensors":
-        raise InputError(f"{out} is to be a safetensors file: let its name end in .safetensors.")
+        raise InputError(f"{out} must be a safetensors file: let its name end in .safetensors.")
     check_writable(out.parent)
     paths = pictures_in(folder)
     reading, side = Reading(recipe.eta), size or cnn.size
@@ -113,7 +163,7 @@ def prepare(
     n = sum(map(len, found))
     if n < 2:
         raise InputError(
-            f"{folder} has fewer than 2 pictures that can be read: one to train on and one to judge by are needed."
+            f"{folder} has fewer than 2 readable pictures: add some, as training and evaluation need one each."
         )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     n_held = min(max(round(held_out * n), 1), n - 1)
@@ -127,10 +177,27 @@ def prepare(
 
 
 def train(prepared: Prepared, recipe: GANRecipe, seed: int = 0, device: str = "cpu") -> Judged:
-    """Train a generator, or go on from the checkpoint, and compare it on the pictures held out with two controls.
+    """Train a generator, and compare it with two controls on the held-out pictures.
 
-    "mean map" is the average Grad-CAM of the training pictures, the same for each; "linear fit" a linear map of the
-    conditions and colours of each pixel, fitted to the training pictures.
+    The control "mean map" is the average Grad-CAM of the training pictures, the same for all pictures. The control
+    "linear fit" maps the conditions and colours of each pixel linearly, with coefficients fitted to the training
+    pictures. If there is a checkpoint, the training resumes from it.
+
+    Parameters
+    ----------
+    prepared
+        Result of ``prepare``.
+    recipe
+        Settings of the training, as given to ``prepare``; only the number of epochs may differ.
+    seed
+        Seed of the training, as given to ``prepare``.
+    device
+        Device of the training.
+
+    Returns
+    -------
+    Judged
+        The generator, on the CPU, with its losses and its agreement with Grad-CAM.
     """
     test = prepared.held_out
     watched = test.subset(torch.arange(min(WATCHED, len(test))))
@@ -146,7 +213,9 @@ def train(prepared: Prepared, recipe: GANRecipe, seed: int = 0, device: str = "c
     return Judged(explainer, losses, agreement, len(test))
 
 
-def _agreement(maps: Tensor, targets: Tensor) -> dict[str, tuple[float, float, float]]:
+def _agreement(
+    maps: Float[Tensor, "n h w"], targets: Float[Tensor, "n h w"]
+) -> dict[str, tuple[float, float, float]]:
     values = {
         "Dice": metrics.dice(metrics.binarise(maps), metrics.binarise(targets)),
         "correlation": metrics.correlation(maps, targets),
@@ -159,7 +228,26 @@ def _interval(low: float, high: float) -> str:
 
 
 def about(judged: Judged, prepared: Prepared, cnn: CNN, recipe: GANRecipe, seed: int) -> dict[str, str]:
-    """What is kept in the file of the generator."""
+    """Collect the notes that are saved in the generator's file.
+
+    Parameters
+    ----------
+    judged
+        Result of ``train``.
+    prepared
+        Result of ``prepare``.
+    cnn
+        CNN that the generator was trained for.
+    recipe
+        Settings of the training.
+    seed
+        Seed of the training.
+
+    Returns
+    -------
+    dict[str, str]
+        Notes for ``Explainer.save``.
+    """
     return {
         "model": cnn.name,
         "weights": cnn.weights,

@@ -1,4 +1,4 @@
-"""Explaining photographs: from files to pictures, maps and JSON beside them, in batches."""
+"""Explain picture files in batches, and write a picture, a map and a JSON file for each."""
 
 import glob
 import io
@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -29,38 +30,69 @@ from sftgan.provenance import provenance
 from sftgan.weights import write
 
 MAX_PIXELS = 100_000_000
-"""Of a picture; more are refused, as a few bytes of a file can ask for any amount of memory."""
+"""Largest number of pixels of a picture; without a limit, a small file can demand any amount of memory."""
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp")
 SHEET = "contact_sheet"
-_SHOWN = 384  # pixels: side of each of the three panels of a picture
-_GAP = 8
+_SHOWN = 384  # pixels; side of each of the three panels of a picture
+_GAP = 8  # pixels between panels
 _COLUMNS, _ROWS = 6, 10  # of a contact sheet
-_COLOURS = "inferno"  # as in `plots`, which imports seaborn
+_COLOURS = "inferno"  # as in ``plots``, which imports seaborn
 
 
 @dataclass(frozen=True)
 class Photo:
-    """The central square of a picture: as the CNN sees it, uint8 (3, side, side), and larger, to be looked at.
+    """Central square of a picture, at the CNN's size and at a larger size for display.
 
-    box: left, upper, right and lower edge of the square in the pixels of the upright picture.
+    Attributes
+    ----------
+    path
+        File of the picture.
+    seen
+        The square as the CNN sees it, uint8 (3, side, side).
+    shown
+        The square for display.
+    box
+        Left, upper, right and lower edge of the square, in pixels of the upright picture.
     """
 
     path: Path
-    seen: np.ndarray
+    seen: UInt8[np.ndarray, "3 side side"]
     shown: Image.Image
     box: tuple[int, int, int, int]
 
 
 @dataclass
 class Written:
-    """What was written: the records as they stand in the JSON files, the contact sheets, the sentences of failures."""
+    """Results of ``explain``.
+
+    Attributes
+    ----------
+    records
+        Content of the JSON file of each picture, with the path of the written picture, but without what all
+        pictures have in common.
+    sheets
+        Contact sheets that were written.
+    failures
+        One message for each picture that could not be read.
+
+    Examples
+    --------
+    >>> Written(failures=["the picture cat.png cannot be read"]).summary()
+    '0 of 1 pictures explained'
+    """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     sheets: list[Path] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """In words: of a single picture class and probability, of several how many, and where they are."""
+        """Say in one line which class a single picture shows, or how many pictures were explained.
+
+        Returns
+        -------
+        str
+            For a single picture its class, probability and file; for several their number and contact sheets.
+        """
         if len(self.records) == 1 and not self.sheets:
             record = self.records[0]
             return (
@@ -73,19 +105,68 @@ class Written:
 
 
 def find(sources: Iterable[str], out: Path) -> list[Path]:
-    """Pictures in files, folders (those directly in them, sorted) and patterns such as "cats/**/*.jpg", each once.
+    """Find pictures by files, folders and patterns.
 
-    What lies below the folder `out` is no match of a pattern. Raises InputError where a source gives no picture.
+    Parameters
+    ----------
+    sources
+        Files, folders, whose pictures count but not those of their subfolders, and patterns such as
+        ``cats/**/*.jpg``.
+    out
+        Folder of the results, where patterns match nothing.
+
+    Returns
+    -------
+    list[Path]
+        Each picture once: source by source, and sorted within a source.
+
+    Raises
+    ------
+    InputError
+        If a source yields no picture.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (64, 48)).save(Path(folder) / "cat.png")
+    ...     [path.name for path in find([folder, f"{folder}/*.png"], out=Path("maps"))]
+    ['cat.png']
     """
     return list(dict.fromkeys(path for source in sources for path in _expanded(source, out.resolve())))
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Those in a folder and, of each class, in the folders in it, sorted. Raises InputError where there are none."""
+    """Find all pictures in a folder and in the folders directly in it, such as class folders.
+
+    Parameters
+    ----------
+    folder
+        Folder to search.
+
+    Returns
+    -------
+    list[Path]
+        The pictures, sorted.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     (Path(folder) / "cats").mkdir()
+    ...     Image.new("RGB", (64, 48)).save(Path(folder) / "cats" / "tom.png")
+    ...     [path.name for path in pictures_in(Path(folder))]
+    ['tom.png']
+    """
     found = [file for pattern in ("*", "*/*") for file in folder.glob(pattern) if _is_picture(file)]
     if not found:
         raise InputError(
-            f"{folder} is no folder of pictures or of class folders with pictures: correct the path."
+            f"{folder} is not a folder of pictures or of class folders with pictures: correct the path."
         )
     return sorted(found)
 
@@ -113,22 +194,48 @@ def _is_picture(path: Path) -> bool:
 
 
 def places(pictures: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """For each picture the one to be written: `out` itself if it is the name of a picture, else a PNG in that folder.
+    """Choose the file to write for each picture, and create the folder.
 
-    The JSON file and the map lie beside it and differ in the suffix. Pictures of the same name are numbered. Makes the
-    folder. Raises InputError where nothing can be written to it, or pictures would be written over or among the given.
+    The JSON file and the map are written beside this file, with other suffixes.
+
+    Parameters
+    ----------
+    pictures
+        Pictures to explain.
+    out
+        Folder in which each picture gets a PNG file; for a single picture, the name of a picture is allowed too.
+
+    Returns
+    -------
+    dict[Path, Path]
+        File for each picture. Equal names are numbered.
+
+    Raises
+    ------
+    InputError
+        If the folder is not writable or contains a picture to explain, or the name does not suit.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     files = places([Path("cats/1.jpg"), Path("dogs/1.jpg")], Path(folder))
+    >>> [file.name for file in files.values()]
+    ['1.png', '1_2.png']
     """
     if out.suffix.lower() in SUFFIXES | {".pdf", ".svg"} and not out.is_dir():
         if out.suffix.lower() not in WRITTEN:
-            raise InputError(f"--out {out} is no kind of picture written here: choose {', '.join(WRITTEN)}.")
+            raise InputError(f"--out {out} has an unsupported suffix: choose {', '.join(WRITTEN)}.")
         if len(pictures) > 1:
-            raise InputError(f"{len(pictures)} pictures do not fit into {out}: give a folder as --out.")
+            raise InputError(
+                f"{len(pictures)} pictures cannot be written to one file {out}: give a folder as --out."
+            )
         if out.resolve() == pictures[0].resolve():
-            raise InputError(f"{out} is the picture that is to be explained: choose another --out.")
+            raise InputError(f"{out} is the picture to be explained: choose another --out.")
         check_writable(out.parent)
         return {pictures[0]: out}
     if out.resolve() in {picture.resolve().parent for picture in pictures}:
-        raise InputError(f"{out} is where the pictures lie: choose another folder as --out.")
+        raise InputError(f"{out} contains the pictures to be explained: choose another folder as --out.")
     check_writable(out)
     used = {SHEET}
     found = {}
@@ -141,7 +248,26 @@ def places(pictures: Sequence[Path], out: Path) -> dict[Path, Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder. Raises InputError where nothing can be written to it."""
+    """Create a folder if it is missing, and check that files can be written to it.
+
+    Parameters
+    ----------
+    folder
+        Folder to check.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be created, or no file can be written to it.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     check_writable(Path(folder) / "maps")
+    ...     (Path(folder) / "maps").is_dir()
+    True
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -153,10 +279,36 @@ def check_writable(folder: Path) -> None:
 
 
 def read(path: Path, side: int) -> Photo:
-    """The central square of a picture, upright and in RGB, resized to `side` pixels (bilinear, antialiased).
+    """Read the central square of a picture, upright and in RGB, and resize it (bilinear, antialiased).
 
-    Transparent pixels become white, 16-bit ones are divided by 65535. Raises InputError for a picture that cannot be
-    read, and for one of more than `MAX_PIXELS`.
+    Transparent pixels become white. Greyscale pictures of 16 bits are divided by 65535.
+
+    Parameters
+    ----------
+    path
+        File of the picture.
+    side
+        Side in pixels at which the CNN sees the square.
+
+    Returns
+    -------
+    Photo
+        The square at this size and at the size for display.
+
+    Raises
+    ------
+    InputError
+        If the picture cannot be read, has floating-point pixels, or has more than ``MAX_PIXELS`` pixels.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "cat.png"
+    ...     Image.new("RGB", (64, 48)).save(path)
+    ...     photo = read(path, side=32)
+    >>> photo.seen.shape, photo.box
+    ((3, 32, 32), (8, 0, 56, 48))
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
@@ -170,7 +322,9 @@ def read(path: Path, side: int) -> Photo:
             f"the picture {path} has more than {MAX_PIXELS / 1e6:g} million pixels: make it smaller."
         ) from None
     except UNREADABLE as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no picture, or damaged"
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else "not a picture, or damaged"
+        )
         raise InputError(f"the picture {path} cannot be read ({reason}): replace it.") from None
     short = min(upright.size)
     left, upper = (upright.width - short) // 2, (upright.height - short) // 2
@@ -195,10 +349,40 @@ def _rgb(picture: Image.Image, path: Path) -> Image.Image:
 
 
 def batches(paths: Sequence[Path], side: int, batch: int, failures: list[str]) -> Iterator[list[Photo]]:
-    """Read pictures, `batch` at a time, with a progress bar on stderr that moves when the next ones are asked for.
+    """Read pictures in batches, with a progress bar on stderr.
 
-    Those that cannot be read are left out: sentences about them go to stderr and into `failures`. One that is alone is
-    an InputError.
+    The bar advances when the next batch is requested. A picture that cannot be read is reported on stderr and
+    skipped.
+
+    Parameters
+    ----------
+    paths
+        Files of the pictures.
+    side
+        Side in pixels at which the CNN sees them.
+    batch
+        Number of pictures read at once.
+    failures
+        List to which the message about each skipped picture is appended.
+
+    Yields
+    ------
+    list[Photo]
+        The pictures of a batch that can be read, at least one.
+
+    Raises
+    ------
+    InputError
+        If there is only one picture and it cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "cat.png"
+    ...     Image.new("RGB", (64, 48)).save(path)
+    ...     [len(photos) for photos in batches([path], side=32, batch=8, failures=[])]
+    [1]
     """
     alone = len(paths) == 1
     with tqdm(total=len(paths), unit="picture", disable=True if alone else None) as bar:
@@ -217,8 +401,25 @@ def batches(paths: Sequence[Path], side: int, batch: int, failures: list[str]) -
             bar.update(len(paths[start : start + batch]))
 
 
-def stacked(photos: Sequence[Photo]) -> Tensor:
-    """What the CNN sees of them: (n, 3, side, side) in [0, 1]."""
+def stacked(photos: Sequence[Photo]) -> Float[Tensor, "n 3 side side"]:
+    """Stack photos as images for a CNN.
+
+    Parameters
+    ----------
+    photos
+        Photos of the same size.
+
+    Returns
+    -------
+    Tensor
+        Images (n, 3, side, side) in [0, 1], float32.
+
+    Examples
+    --------
+    >>> seen = np.full((3, 32, 32), 255, dtype=np.uint8)
+    >>> stacked([Photo(Path("cat.png"), seen, Image.new("RGB", (384, 384)), (0, 0, 32, 32))]).shape
+    torch.Size([1, 3, 32, 32])
+    """
     return torch.from_numpy(np.stack([photo.seen for photo in photos])).float() / 255
 
 
@@ -232,12 +433,41 @@ def explain(
     device: str = "cpu",
     about: Mapping[str, str] | None = None,
 ) -> Written:
-    """Explain pictures, and write beside each other what `places` says: picture, JSON and map (float32 .npy).
+    """Explain pictures, and write three files for each: a picture, a JSON file and the map (float32, ``.npy``).
 
-    target: the explained class; None: the predicted one of each picture. size: side in pixels at which the CNN sees the
-    central squares; None: the CNN's own. about: what else is to stand in each JSON file. Of several pictures those that
-    cannot be read are told of on stderr, and contact sheets are drawn; of a single one it is an InputError. Each file
-    is written in one step, and stays if the run is killed.
+    Contact sheets are written too if there are several pictures. Pictures that cannot be read are then reported on
+    stderr and skipped. Each file is written in one step, and stays if the run is killed.
+
+    Parameters
+    ----------
+    where
+        File to write for each picture, as ``places`` returns them.
+    cnn
+        CNN to explain.
+    explainer
+        Explainer that draws the maps.
+    target
+        Index of the class to explain; None for the explainer's choice, by default the class predicted for each
+        picture.
+    size
+        Side in pixels at which the CNN sees the central squares; None for the CNN's own.
+    batch
+        Number of pictures explained at once.
+    device
+        Device of the CNN and the generator.
+    about
+        Further entries of each JSON file.
+
+    Returns
+    -------
+    Written
+        What was written, and the pictures that could not be read.
+
+    Raises
+    ------
+    InputError
+        If a single picture cannot be read, the number of class names is not the number of classes, or the target
+        or the size does not suit the CNN.
     """
     cnn.model.to(device)
     explainer.generator.to(device)
@@ -259,22 +489,22 @@ def explain(
 
 def _drawn(
     photos: Sequence[Photo], cnn: CNN, explainer: Explainer, target: int | None, device: str
-) -> Iterator[tuple[Photo, np.ndarray, dict[str, Any]]]:
-    """Of each photo the map, float32 (side, side) in [0, 1], and what is to be said of it."""
+) -> Iterator[tuple[Photo, Float[np.ndarray, "side side"], dict[str, Any]]]:
+    """Draw the map of each photo, float32 in [0, 1], with its record for the JSON file."""
     images = stacked(photos).to(device)
     maps = explainer(cnn.model, images, target).float().cpu().numpy()
     with torch.no_grad():
         probabilities = _probabilities(cnn.model(images)).cpu()
     if cnn.names and len(cnn.names) != probabilities.shape[1]:
         raise InputError(
-            f"there are {len(cnn.names)} names of classes, but {probabilities.shape[1]} classes: correct --names."
+            f"there are {len(cnn.names)} class names, but {probabilities.shape[1]} classes: correct --names."
         )
     for photo, values, chances in zip(photos, maps, probabilities, strict=True):
         yield photo, values, _record(photo, values, chances, cnn, target)
 
 
-def _probabilities(logits: Tensor) -> Tensor:
-    """(B, C) of logits (B, C); of a binary head, (B, 1) or (B,), those of the classes 0 and 1."""
+def _probabilities(logits: Float[Tensor, "b ..."]) -> Float[Tensor, "b classes"]:
+    """Turn logits (b, classes) into probabilities; a binary head, (b, 1) or (b,), has the classes 0 and 1."""
     if logits.ndim == 2 and logits.shape[1] > 1:
         return logits.float().softmax(1)
     one = logits.float().view(-1, 1)
@@ -282,7 +512,11 @@ def _probabilities(logits: Tensor) -> Tensor:
 
 
 def _record(
-    photo: Photo, values: np.ndarray, chances: Tensor, cnn: CNN, target: int | None
+    photo: Photo,
+    values: Float[np.ndarray, "side side"],
+    chances: Float[Tensor, " classes"],
+    cnn: CNN,
+    target: int | None,
 ) -> dict[str, Any]:
     def of_class(index: int) -> dict[str, Any]:
         name = cnn.names[index] if cnn.names else None
@@ -309,13 +543,15 @@ def _title(record: dict[str, Any]) -> str:
     return record["name"] or f"class {record['class']}"
 
 
-def _write(picture: Path, photo: Photo, values: np.ndarray, record: dict[str, Any]) -> None:
+def _write(
+    picture: Path, photo: Photo, values: Float[np.ndarray, "side side"], record: dict[str, Any]
+) -> None:
     file = io.BytesIO()
     np.save(file, values)
     write(picture.with_suffix(".npy"), file.getvalue())
     write(picture, _encoded(panels(photo.shown, values), picture.suffix))
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write(picture.with_suffix(".json"), text.encode())  # the last one: where it is, all are
+    write(picture.with_suffix(".json"), text.encode())  # written last, so that it exists only if all files do
 
 
 def _encoded(picture: Image.Image, suffix: str) -> bytes:
@@ -324,8 +560,26 @@ def _encoded(picture: Image.Image, suffix: str) -> bytes:
     return file.getvalue()
 
 
-def panels(shown: Image.Image, values: np.ndarray) -> Image.Image:
-    """The photo, the overlay and the map side by side."""
+def panels(shown: Image.Image, values: Float[np.ndarray, "h w"]) -> Image.Image:
+    """Draw the photo, the overlay and the map side by side.
+
+    Parameters
+    ----------
+    shown
+        Photo in RGB.
+    values
+        Map (h, w) in [0, 1], float32, which is enlarged to the size of the photo.
+
+    Returns
+    -------
+    Image.Image
+        The three panels, with white gaps of 8 pixels.
+
+    Examples
+    --------
+    >>> panels(Image.new("RGB", (64, 64)), np.zeros((32, 32), dtype=np.float32)).size
+    (208, 64)
+    """
     parts = [shown, overlay(shown, values), _heat(values, shown.size)]
     whole = Image.new("RGB", (3 * shown.width + 2 * _GAP, shown.height), "white")
     for k, part in enumerate(parts):
@@ -333,19 +587,37 @@ def panels(shown: Image.Image, values: np.ndarray) -> Image.Image:
     return whole
 
 
-def overlay(shown: Image.Image, values: np.ndarray) -> Image.Image:
-    """The photo and the map's colours, half and half: dark where the map is low."""
+def overlay(shown: Image.Image, values: Float[np.ndarray, "h w"]) -> Image.Image:
+    """Blend the photo and the coloured map in equal parts, which is dark where the map is low.
+
+    Parameters
+    ----------
+    shown
+        Photo in RGB.
+    values
+        Map (h, w) in [0, 1], float32, which is enlarged to the size of the photo.
+
+    Returns
+    -------
+    Image.Image
+        The blended picture, of the photo's size.
+
+    Examples
+    --------
+    >>> overlay(Image.new("RGB", (64, 64)), np.zeros((32, 32), dtype=np.float32)).getpixel((0, 0))
+    (0, 0, 1)
+    """
     return Image.blend(shown, _heat(values, shown.size), 0.5)
 
 
-def _heat(values: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A map (h, w) in [0, 1] in colours, enlarged bilinearly."""
+def _heat(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Image.Image:
+    """Colour a map in [0, 1], enlarged bilinearly."""
     large = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
     return Image.fromarray(matplotlib.colormaps[_COLOURS](large, bytes=True)[..., :3])
 
 
 class _Sheet:
-    """Contact sheets of a folder, drawn as they fill, so that memory does not grow with the number of pictures."""
+    """Contact sheets of a folder, each drawn once it is full, so that memory use stays constant."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -359,7 +631,7 @@ class _Sheet:
             self._draw()
 
     def close(self) -> list[Path]:
-        """Draw what is left; all that were written."""
+        """Draw the last sheet, and return all sheets that were written."""
         if self.cells:
             self._draw()
         return self.written
@@ -377,7 +649,7 @@ class _Sheet:
         number = f"_{len(self.written) + 1}" if self.written else ""
         path = self.folder / f"{SHEET}{number}.png"
         file = io.BytesIO()
-        with warnings.catch_warnings(action="ignore"):  # of scripts that the font does not have
+        with warnings.catch_warnings(action="ignore"):  # about scripts that the font lacks
             figure.savefig(file, format="png", bbox_inches="tight")
         write(path, file.getvalue())
         self.written.append(path)

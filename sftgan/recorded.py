@@ -1,4 +1,4 @@
-"""What the recorded run on real images found, to be shown beside a run of one's own: the frames in `figures/cpu`."""
+"""Results of the recorded run on real images (``figures/cpu``), for display beside a run of the reader's own."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from sftgan.tables import with_intervals
 FOLDER = ROOT / "figures" / "cpu"
 """The recorded run that is published."""
 MAIN = ("LSFT", "GSFT", "Grad-CAM", "linear", "mean map", "luminance")
-"""The methods of the main comparison."""
+"""Methods of the main comparison."""
 QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Is LSFT nearer to Grad-CAM (Dice) than every control? Symbols",
      "04_dice_best_control", {"strategy": "similar", "truth": "Grad-CAM", "method": "LSFT"}),
@@ -34,7 +34,7 @@ QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
     *((f"Do CGMAs help a net that learns {teacher} for a CNN it has not seen (r)?",
        "11_beyond_decision", {"teacher": teacher}) for teacher in ("SmoothGrad", "RISE", "Score-CAM")),
 )  # fmt: skip
-"""What a busy reader asks, and the one row of a recorded frame that answers it."""
+"""Questions of a busy reader, each with the recorded frame and the patterns that select the row that answers it."""
 _ANSWERS = {"holds": "yes", "go": "yes", "does not hold": "no", "no-go": "not shown", "depends": "undecided"}
 _VALUES = ("difference", "accuracy", "first half")
 _NOT_ABOUT = {
@@ -44,19 +44,70 @@ _NOT_ABOUT = {
 
 
 def frame(item: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """The frame that the recorded run kept as ITEM.csv. Raises InputError where there is none."""
+    """Read a frame of the recorded run.
+
+    Parameters
+    ----------
+    item
+        Name of the frame, without its suffix.
+    folder
+        Folder of the recorded run.
+
+    Returns
+    -------
+    DataFrame
+        The frame.
+
+    Raises
+    ------
+    InputError
+        If the folder has no such frame.
+
+    Examples
+    --------
+    >>> frame("04_dice_best_control").columns[:3].tolist()
+    ['strategy', 'truth', 'method']
+    """
     path = folder / f"{item}.csv"
     if not path.exists():
         raise InputError(
-            f"no run has recorded {item} in {folder}: use a checkout of the repository, or `make record PROFILE=cpu`."
+            f"{item} is not recorded in {folder}: use a checkout of the repository, or run `make record PROFILE=cpu`."
         )
     return pd.read_csv(path)
 
 
 def one_row(found: pd.DataFrame, item: str, selector: Mapping[str, str], of: str, where: str) -> pd.Series:
-    """The one row of the frame `item` whose columns match the patterns of a selector; `*` stands for any text.
+    """Select the one row of a frame whose columns match patterns.
 
-    Raises InputError, with what it is a selector `of` and `where` it stands, if it is no column or not one row.
+    Parameters
+    ----------
+    found
+        Frame to select from.
+    item
+        Name of the frame, for the message.
+    selector
+        Patterns by column; ``*`` stands for any text.
+    of
+        What the selector belongs to, for the message, such as "claim unseen-emnist".
+    where
+        File that holds the selector, for the message.
+
+    Returns
+    -------
+    Series
+        The row.
+
+    Raises
+    ------
+    InputError
+        If the selector names an unknown column, or does not match exactly one row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> dice = pd.DataFrame({"method": ["LSFT", "Grad-CAM"], "dice": [0.5, 0.25]})
+    >>> float(one_row(dice, "dice", {"method": "LS*"}, "the example", "recorded.py")["dice"])
+    0.5
     """
     fits = pd.Series(True, found.index)
     for column, pattern in selector.items():
@@ -64,13 +115,26 @@ def one_row(found: pd.DataFrame, item: str, selector: Mapping[str, str], of: str
         fits &= found[column].astype(str).map(lambda cell, pattern=pattern: fnmatchcase(cell, pattern))
     if fits.sum() != 1:
         raise InputError(
-            f"{of}: {fits.sum()} rows of {item} are {dict(selector)}, change its selector in {where} so that it is one."
+            f"{of}: {fits.sum()} rows of {item} match {dict(selector)}: change it in {where} to match one row."
         )
     return found[fits].iloc[0]
 
 
 def source(item: str, folder: Path = FOLDER) -> str:
-    """What made a recorded item: command, day, commit and machine."""
+    """Say which command, day, commit and machine produced a recorded item.
+
+    Parameters
+    ----------
+    item
+        Name of the item, without its suffix.
+    folder
+        Folder of the recorded run.
+
+    Returns
+    -------
+    str
+        The four, separated by commas.
+    """
     made = json.loads((folder / f"{item}.json").read_text())
     hardware = made["hardware"]
     machine = hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']}"
@@ -80,11 +144,34 @@ def source(item: str, folder: Path = FOLDER) -> str:
 def beside(
     judged: pd.DataFrame, item: str, columns: Sequence[str] = (), digits: int = 3, folder: Path = FOLDER
 ) -> pd.DataFrame:
-    """Claims judged by this run beside the recorded frame of claims `item`.
+    """Show the claims judged by this run beside those of the recorded run.
 
-    One row for each claim of either: value with its 95 % interval, and verdict, of this run and of the recorded one.
-    Rows belong together where all that says what they are about is equal, in the order in which they stand; "–" where
-    a run has none. `columns` are taken from the recorded frame too, such as "data here".
+    Rows match if they agree in all shared columns that describe a claim. If several rows agree, they are matched in
+    order.
+
+    Parameters
+    ----------
+    judged
+        Claims as this run judges them.
+    item
+        Name of the recorded frame of claims, without its suffix.
+    columns
+        Further columns of the recorded frame to show, such as "data here".
+    digits
+        Number of decimals.
+    folder
+        Folder of the recorded run.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim of either run, with the value, its 95 % interval and the verdict in each; "–" where a run
+        lacks the claim.
+
+    Raises
+    ------
+    InputError
+        If the frame is not recorded.
     """
     there = frame(item, folder)
     keys = [str(name) for name in judged if name in there and name not in _NOT_ABOUT]
@@ -106,15 +193,35 @@ def _texts(part: pd.DataFrame, keys: list[str], run: str, digits: int) -> pd.Dat
 
 
 def _numbered(part: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """With an index of the keys, and the number of the row among those of equal keys."""
+    """Index rows by the keys, and by their position among the rows with equal keys."""
     part = part.assign(**{name: part[name].astype(str) for name in keys})
     return part.assign(_row=part.groupby(keys).cumcount()).set_index([*keys, "_row"])
 
 
 def main_table(folder: Path = FOLDER) -> pd.DataFrame:
-    """The main comparison, one row per method: Dice (Tables 1 and 2) and average drop (Table 3) by strategy.
+    """Make the table of the main comparison: Dice (Tables 1 and 2) and average drop (Table 3) by strategy.
 
-    Means with 95 % intervals as text, over images and seeds. Symbols: the similar strategy, photographs: the other.
+    The symbols are the data of the similar strategy, the photographs those of the dissimilar one.
+
+    Parameters
+    ----------
+    folder
+        Folder of the recorded run.
+
+    Returns
+    -------
+    DataFrame
+        One row per method in ``MAIN``; means over images and seeds with their 95 % intervals, as text.
+
+    Raises
+    ------
+    InputError
+        If a frame is not recorded.
+
+    Examples
+    --------
+    >>> main_table()["map"].tolist()
+    ['LSFT', 'GSFT', 'Grad-CAM', 'linear', 'mean map', 'luminance']
     """
     dice = frame("04_dice_table2_controls", folder).set_index("method")
     drop = frame("05_faithfulness_table3", folder)
@@ -128,9 +235,26 @@ def main_table(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def answers(folder: Path = FOLDER) -> pd.DataFrame:
-    """`QUESTIONS` answered: yes or no where the whole 95 % interval of the difference says so, else "undecided".
+    """Answer ``QUESTIONS`` from the recorded run.
 
-    "not shown" is the no-go of chapter 11, which asks for more than an interval.
+    The answer is "yes" or "no" if the whole 95 % interval of the difference supports it, and "undecided" otherwise.
+    Chapter 11 requires more than that; its answer is "not shown" if the requirements are not met.
+
+    Parameters
+    ----------
+    folder
+        Folder of the recorded run.
+
+    Returns
+    -------
+    DataFrame
+        One row per question, with the columns "question", "answer", "what minus what", "difference" (with its
+        interval, as text) and "chapter".
+
+    Raises
+    ------
+    InputError
+        If a frame is not recorded, or a question does not select exactly one row of its frame.
     """
     rows = []
     for question, item, selector in QUESTIONS:
@@ -145,9 +269,20 @@ def answers(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def stage_times(plan: Path, log: Path) -> pd.DataFrame:
-    """The plan of a recorded run, with the count and minutes (one thread) of each stage in the log of the cache.
+    """Compare the plan of a recorded run with the times that the cache logged.
 
-    Stages that nobody had planned come last.
+    Parameters
+    ----------
+    plan
+        CSV file of the plan, with one row per stage.
+    log
+        Log of the cache.
+
+    Returns
+    -------
+    DataFrame
+        The plan with two more columns for each stage: "computed", the number of results, and "minutes", their total
+        time in one thread. Stages that were not planned come last.
     """
     lines = re.findall(r"^\S+ \S+ (_\w+) .*: ([\d.]+) s$", log.read_text(), re.MULTILINE)
     found = pd.DataFrame(lines, columns=["stage", "seconds"]).astype({"seconds": float})

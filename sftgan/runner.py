@@ -1,4 +1,4 @@
-"""Executing the notebooks: which ones are out of date, in what order, and what the status page says of it."""
+"""Execution of the notebooks: which are out of date, in which order they run, and the status page."""
 
 import ast
 import ctypes
@@ -28,28 +28,64 @@ from sftgan.provenance import ROOT, provenance
 from sftgan.study import Study
 from sftgan.tables import markdown
 
-TRAINING = ("01_cgma", "03_training_strategies", "04_dice")  # what these fit, with all workers, others share
-LONG = ("13_switches", "11_beyond_the_paper")  # of those that run side by side: they begin
+TRAINING = ("01_cgma", "03_training_strategies", "04_dice")
+"""Notebooks that fit, with all workers, the networks that other notebooks share."""
+LONG = ("13_switches", "11_beyond_the_paper")
+"""Notebooks that start first among those that run in parallel, because they take longest."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to execute: `changed` are the parameters that differ from the notebook's own."""
+    """One notebook to execute.
+
+    Attributes
+    ----------
+    notebook
+        Path of the notebook.
+    copy
+        Path of the executed copy.
+    changed
+        Parameters, by name, whose values differ from the notebook's defaults.
+    key
+        Digest of everything that the executed copy depends on.
+    """
 
     notebook: Path
     copy: Path
     changed: dict[str, Any]
     key: str
-    """Digest of all that the executed copy depends on."""
 
 
 def plan(names: list[str] | None, profile: str, parameters: dict[str, Any], out: Path) -> list[Job]:
-    """Choose notebooks and their parameters; check what can be checked before the first one starts."""
+    """Choose notebooks and their parameters, and check them before the first notebook starts.
+
+    Parameters
+    ----------
+    names
+        Notebooks as paths, or as names in the folder notebooks, such as "04_dice"; all of that folder if empty
+        or None.
+    profile
+        Name of the profile.
+    parameters
+        Parameters of notebooks and fields of the profile that override the defaults, by name.
+    out
+        Folder for the executed copies, which go to its subfolder notebooks.
+
+    Returns
+    -------
+    list[Job]
+        One job for each notebook, sorted by name, so that those in ``TRAINING`` come early.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, a file is no notebook, there are no notebooks, or a copy would overwrite its notebook.
+    """
     check_name(profile, profile_names(), "profile")
     notebooks = [_find(name) for name in names] if names else sorted((ROOT / "notebooks").glob("*.ipynb"))
     if not notebooks:
-        raise InputError(f"there is no notebook in {ROOT / 'notebooks'}: give the notebooks' paths.")
-    notebooks.sort(key=lambda path: path.stem)  # those that train stand first
+        raise InputError(f"there are no notebooks in {ROOT / 'notebooks'}: give the paths of the notebooks.")
+    notebooks.sort(key=lambda path: path.stem)  # those that train come first
     declared = {notebook: _declared(notebook) for notebook in notebooks}
     for name in parameters:
         check_name(name, sorted({*FIELDS}.union(*declared.values())), "parameter")
@@ -59,7 +95,7 @@ def plan(names: list[str] | None, profile: str, parameters: dict[str, Any], out:
     for notebook, own in declared.items():
         copy = out.resolve() / "notebooks" / notebook.name
         if copy == notebook:
-            raise InputError(f"{out} would overwrite {notebook.name}: choose another folder as --out.")
+            raise InputError(f"{out} would overwrite {notebook.name}: choose another folder with --out.")
         values = {"profile": profile} | parameters
         changed = {
             k: v for k, v in values.items() if (k in own or k in FIELDS) and not _is_default(own, k, v)
@@ -70,7 +106,30 @@ def plan(names: list[str] | None, profile: str, parameters: dict[str, Any], out:
 
 
 def workers(profile: str, parameters: dict[str, Any]) -> int:
-    """How many processes a profile, with what the parameters override, may use."""
+    """Count the processes that a profile may use.
+
+    Parameters
+    ----------
+    profile
+        Name of the profile.
+    parameters
+        Parameters by name; those that are fields of the profile override it.
+
+    Returns
+    -------
+    int
+        Number of processes, at least 1.
+
+    Raises
+    ------
+    InputError
+        If the profile is unknown, or a field has an invalid value.
+
+    Examples
+    --------
+    >>> workers("smoke", {"workers": 2})
+    2
+    """
     return _study(profile, parameters).profile.workers
 
 
@@ -82,12 +141,12 @@ def _papermill() -> Any:
     try:
         import papermill
     except ImportError:
-        raise InputError("executing notebooks needs papermill: pip install 'sftgan[book]'.") from None
+        raise InputError("executing notebooks needs papermill: run `pip install 'sftgan[book]'`.") from None
     return papermill
 
 
 def _find(name: str) -> Path:
-    """Path of a notebook given as a file, or by its name below notebooks/."""
+    """Find the path of a notebook from a file path, or from its name in the folder notebooks."""
     if Path(name).is_file():
         return Path(name).resolve()
     known = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -95,15 +154,15 @@ def _find(name: str) -> Path:
 
 
 def _declared(notebook: Path) -> dict:
-    """The parameters in the notebook's cell tagged "parameters", by name."""
+    """Read the parameters, by name, from the notebook's cell tagged "parameters"."""
     try:
         return _papermill().inspect_notebook(str(notebook))
     except ValueError as error:
-        raise InputError(f"{notebook} is not a notebook that can be executed: {error}") from None
+        raise InputError(f"{notebook} cannot be executed as a notebook: {error}") from None
 
 
 def _is_default(own: dict, name: str, value: Any) -> bool:
-    """Whether a notebook has this value of the parameter without being told."""
+    """Say whether a value is the notebook's default of a parameter."""
     try:
         return ast.literal_eval(own[name]["default"]) == value
     except (KeyError, ValueError, SyntaxError):
@@ -116,7 +175,24 @@ def _source(notebook: Path) -> list:
 
 
 def code_digest(cells: list[dict]) -> str:
-    """Digest of the code cells of a notebook."""
+    """Compute a digest of the code cells of a notebook.
+
+    Parameters
+    ----------
+    cells
+        Cells of the notebook, each with its "cell_type" and "source"; other types than "code" do not count.
+
+    Returns
+    -------
+    str
+        SHA-256 digest in hexadecimal.
+
+    Examples
+    --------
+    >>> code = {"cell_type": "code", "source": "print(1)"}
+    >>> code_digest([code]) == code_digest([{"cell_type": "markdown", "source": "A title"}, code])
+    True
+    """
     return _digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
 
 
@@ -137,9 +213,28 @@ def _digest(*parts: Any) -> str:
 
 
 def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]:
-    """Execute notebooks: those that train one after the other, as each uses all workers; the others side by side.
+    """Execute notebooks.
 
-    Returns "executed", "up to date" or "failed" for each. Raises InputError where a process was killed from outside.
+    Notebooks that train run one after the other, because each of them uses all workers. The others run in parallel.
+
+    Parameters
+    ----------
+    jobs
+        Notebooks to execute.
+    workers
+        Number of notebooks that run in parallel.
+    again
+        Whether to execute notebooks that are up to date as well.
+
+    Returns
+    -------
+    list[str]
+        "executed", "up to date" or "failed" for each job.
+
+    Raises
+    ------
+    InputError
+        If a process was killed from outside.
     """
     calls = [(job, f"[{i}/{len(jobs)}]", again) for i, job in enumerate(jobs, 1)]
     alone = [call for call in calls if call[0].notebook.stem in TRAINING]
@@ -158,8 +253,8 @@ def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]
                 )
         except BrokenProcessPool:
             raise InputError(
-                "a process was killed, most often for want of memory: run the same command again with fewer "
-                "`-p workers`, what was computed is kept."
+                "a process was killed, probably because memory ran out: run the same command again with fewer "
+                "workers (-p workers N). Finished computations are kept."
             ) from None
     results = [ended[job.copy] for job in jobs]
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
@@ -168,19 +263,36 @@ def execute_all(jobs: list[Job], workers: int, again: bool = False) -> list[str]
 
 
 def _begin_side_by_side() -> None:
-    """Let a notebook compute in its own process only, as others run beside it.
-
-    And have Linux end this process when the one that started it is killed; a kernel ends with its parent by itself.
-    """
+    """Limit a notebook to one process, and have Linux end this process when the one that started it is killed."""
     os.environ["SFTGAN_WORKERS"] = "1"
+    # the notebook's kernel ends with this process by itself
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def execute(job: Job, prefix: str, again: bool = False) -> str:
-    """Execute one notebook: "executed", "up to date" or "failed", also as a line of progress.
+    """Execute one notebook, and print its progress.
 
-    A notebook that fails leaves its partly executed copy, and its last line of error on stderr.
+    A notebook that fails leaves its partly executed copy, and the last line of its error goes to stderr.
+
+    Parameters
+    ----------
+    job
+        Notebook to execute.
+    prefix
+        Start of each line of progress, such as "[1/16]".
+    again
+        Whether to execute the notebook even if its copy is up to date.
+
+    Returns
+    -------
+    str
+        "executed", "up to date" or "failed".
+
+    Raises
+    ------
+    InputError
+        If papermill is not installed.
     """
     import nbformat
     from jupyter_client.manager import AsyncKernelManager
@@ -188,7 +300,7 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
     from papermill.exceptions import PapermillExecutionError
 
     class KernelBehindFiles(AsyncKernelManager):
-        """Kernels that start side by side may choose the same network port; a file has a name of its own."""
+        """Kernel manager over files, whose names are unique; parallel kernels may choose the same network port."""
 
         transport = "ipc"
 
@@ -210,13 +322,13 @@ def execute(job: Job, prefix: str, again: bool = False) -> str:
             kernel_name="python3",
             kernel_manager_class=KernelBehindFiles,
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=50"],  # or each kernel warns of its transport
+            extra_arguments=["--IPKernelApp.log_level=50"],  # else each kernel warns about its transport
             cwd=str(job.notebook.parent),
         )
     except PapermillExecutionError as error:
         return _failed(job, prefix, f"{error.ename}: {error.evalue}")
-    except (DeadKernelError, RuntimeError):  # while it ran, or before it answered
-        return _failed(job, prefix, "the kernel died, most often for want of memory.")
+    except (DeadKernelError, RuntimeError):  # during the run, or before the first answer
+        return _failed(job, prefix, "the kernel died, probably because memory ran out.")
     executed.metadata["sftgan"] = {
         "key": job.key,
         "seconds": round(time.perf_counter() - started, 1),
@@ -235,18 +347,25 @@ def _failed(job: Job, prefix: str, sentence: str) -> str:
 
 
 def _written(copy: Path) -> dict:
-    """What `execute` wrote into an executed copy; empty where there is no whole one."""
+    """Read the metadata that ``execute`` wrote into an executed copy; empty without a complete copy."""
     try:
         written = json.loads(copy.read_text())["metadata"].get("sftgan", {})
     except (OSError, ValueError):
         return {}
-    return written if "key" in written else {}  # a recorded notebook that failed has what `keep` wrote
+    return written if "key" in written else {}  # a failed copy may have the metadata of `keep`
 
 
 def keep(copy: Path, notebook: Path) -> None:
-    """Replace a notebook by its executed copy, leaving out all that changes from run to run.
+    """Replace a notebook with its executed copy, without the metadata that changes from run to run.
 
-    A digest of the code that was executed is kept with it, so that a test can tell outputs that are out of date.
+    The metadata hold a digest of the executed code, so that a test can find outputs that are out of date.
+
+    Parameters
+    ----------
+    copy
+        Executed copy.
+    notebook
+        Notebook to replace.
     """
     import nbformat
 
@@ -263,9 +382,17 @@ def keep(copy: Path, notebook: Path) -> None:
 
 
 def keep_times(jobs: list[Job], folder: Path) -> None:
-    """Write stages.csv beside plan.csv, where a recorded run was planned: what its stages and the rest took.
+    """Write stages.csv, the computing times of the stages, beside plan.csv; do nothing without a plan.csv.
 
-    The rest is the time of the notebooks as now executed; it is little else once the cache has all stages.
+    The row "other" holds the number of notebooks and the time of their last executions. That time is right if all
+    stages were in the cache by then.
+
+    Parameters
+    ----------
+    jobs
+        Notebooks of the run, after their execution.
+    folder
+        Folder of plan.csv.
     """
     plan = folder / "plan.csv"
     if not plan.exists():
@@ -278,7 +405,22 @@ def keep_times(jobs: list[Job], folder: Path) -> None:
 
 
 def status_page(out: Path, profile: str, parameters: dict[str, Any]) -> str:
-    """Markdown page: execution times, data sources, versions, hardware, commit."""
+    """Write the status page: execution times, data sources, versions, hardware and commit.
+
+    Parameters
+    ----------
+    out
+        Folder whose subfolder notebooks has the executed copies.
+    profile
+        Name of the profile.
+    parameters
+        Parameters by name that overrode the defaults.
+
+    Returns
+    -------
+    str
+        Page in Markdown.
+    """
     here = provenance()
     runs = []
     for copy in sorted((out / "notebooks").glob("*.ipynb")):

@@ -1,4 +1,4 @@
-"""Views of tidy frames: means with intervals, paired differences, and how they are shown."""
+"""Tables of tidy frames: means with intervals, paired differences, and their layout on a page."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -16,13 +16,34 @@ from sftgan.paper import verdict
 def means(
     frame: pd.DataFrame, value: str | Sequence[str], by: Sequence[str], statistic: Callable = np.mean
 ) -> pd.DataFrame:
-    """One row for each group: n, mean, and the 95 % bootstrap interval (low, high) of the mean over its n images.
+    """Average a column over the images of each group, with 95 % bootstrap intervals.
 
-    Rows of one `image` of one `dataset`, such as those of several CNNs, are drawn together, images within their
-    data set. With several in a column `seed`, seeds are drawn first, and n counts the images of each (see
-    `bootstrap.resampled`).
-    `statistic` of one or more columns, such as `metrics.average_drop` of E and O, may stand for the mean.
-    Groups keep their order of appearance.
+    The rows of one ``image`` of one ``dataset``, such as those of several CNNs, are drawn together, and images are
+    drawn within their data set. If the column ``seed`` has several values, seeds are drawn first, and an image
+    counts once for each seed; see ``bootstrap.resampled``.
+
+    Parameters
+    ----------
+    frame
+        Tidy frame with one value in each row.
+    value
+        Column to average, or the columns of ``statistic``.
+    by
+        Columns that make the groups, which keep their order of appearance.
+    statistic
+        Function of the columns and ``axis`` that takes the place of the mean, such as ``metrics.average_drop`` of
+        the columns E and O.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group: the columns of ``by``, the number of images "n", "mean", "low" and "high".
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"method": ["A", "A", "B", "B"], "dice": [0.5, 0.5, 0.75, 0.75]})
+    >>> means(frame, "dice", ["method"]).values.tolist()
+    [['A', 2, 0.5, 0.5, 0.5], ['B', 2, 0.75, 0.75, 0.75]]
     """
     columns = [value] if isinstance(value, str) else list(value)
     rows = []
@@ -43,15 +64,49 @@ def differences(
     by: Sequence[str] = (),
     statistic: Callable = np.mean,
 ) -> pd.DataFrame:
-    """`first` minus each of the other methods, over the same images: difference, 95 % interval, verdict.
+    """Compare one method with others on the same images.
 
-    The verdict judges the claim that `first` is larger. `by` makes groups, in order of appearance. `value`,
-    `statistic` and n are those of `means`. p is two-sided, of the same resamples as the interval: see `holm`. The
-    effect size is Cohen's d_z: the mean of the images' differences over their standard deviation; NaN if that is 0,
-    and for any other statistic than the mean.
+    Images and seeds are drawn as in ``means``. The p-value comes from the same resamples as the interval. It is
+    two-sided and not corrected; see ``holm``.
+
+    Parameters
+    ----------
+    frame
+        Tidy frame with the columns ``dataset``, ``arch``, ``image`` and ``method``, and ``seed`` if there are several
+        trainings.
+    value
+        Column to compare, or the columns of ``statistic``.
+    first
+        Method from which the others are subtracted.
+    others
+        The other methods.
+    by
+        Columns that make groups, which keep their order of appearance.
+    statistic
+        Function of the columns and ``axis``, whose values are subtracted.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group and other method: the columns of ``by``, then "comparison", "n", "difference", "low",
+        "high", "p", "effect size" and "verdict". The verdict judges the claim that ``first`` is larger. The effect
+        size is Cohen's d_z, the mean of the images' differences over their standard deviation. It is NaN if this
+        deviation is 0, and for any statistic other than the mean.
+
+    Raises
+    ------
+    InputError
+        If the frame is empty or lacks a method.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"image": [0, 1, 2, 0, 1, 2], "method": list("AAABBB"), "r": [4, 6, 8, 1, 2, 3]})
+    >>> found = differences(frame.assign(dataset="mnist", arch="vgg16"), "r", "A", ["B"])
+    >>> found[["comparison", "n", "difference", "effect size", "verdict"]].values.tolist()
+    [['A − B', 3, 4.0, 4.0, 'holds']]
     """
     if frame.empty:
-        raise InputError("there is nothing to compare: no image is left.")
+        raise InputError("there is nothing to compare: the frame has no rows.")
     for method in (first, *others):
         check_name(method, frame["method"].unique(), "method")
     columns = [value] if isinstance(value, str) else list(value)
@@ -78,12 +133,30 @@ _INDEX = ["dataset", "arch", "image"]
 
 
 def with_seed(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The columns `names`, and before them `seed` where the frame has it: what tells rows apart over seeds too."""
+    """Put "seed" before the names of columns if the frame has this column.
+
+    Parameters
+    ----------
+    frame
+        Frame to look at.
+    names
+        Columns that identify a row within one training.
+
+    Returns
+    -------
+    list[str]
+        Columns that identify a row among all trainings.
+
+    Examples
+    --------
+    >>> with_seed(pd.DataFrame(columns=["seed", "image", "dice"]), ["image"])
+    ['seed', 'image']
+    """
     return ["seed", *names] if "seed" in frame else list(names)
 
 
 def _images(frame: pd.DataFrame) -> np.ndarray:
-    """A number for each row, the same for rows about the same image; without a column `image` each row is one."""
+    """Number the images of the rows; without a column ``image``, each row is an image."""
     keys = [key for key in ("seed", "dataset", "image") if key in frame]
     if "image" not in keys:
         return np.arange(len(frame))
@@ -91,7 +164,7 @@ def _images(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _effect_size(differences: np.ndarray, units: np.ndarray) -> float:
-    """Cohen's d_z of paired differences, each image's rows averaged first."""
+    """Compute Cohen's d_z of paired differences, after averaging the rows of each image."""
     images = pd.Series(differences).groupby(units).mean()
     deviation = images.std()
     rounding = 1e-12 * images.abs().max()
@@ -99,16 +172,38 @@ def _effect_size(differences: np.ndarray, units: np.ndarray) -> float:
 
 
 def holm(table: pd.DataFrame) -> pd.DataFrame:
-    """`differences` of many pairs with "p (Holm)", the p-value among all of the table's rows that have one.
+    """Correct the p-values of a table of ``differences`` by Holm's method.
 
-    A verdict stands only if it is below 0.05: where the interval excludes zero and it is not, the verdict becomes
-    "depends" ("undecided" in `claims.against_best_control`). As p is at least 1 / 2000, a table can tell of fewer than
-    100 pairs.
+    A verdict is withdrawn if its interval excludes zero and its corrected p-value is not below 0.05: it becomes
+    "depends", or "undecided" in the tables of ``claims.against_best_control``. As p is at least 1 / 2000, this
+    happens to every such verdict in a table of 100 or more pairs.
+
+    Parameters
+    ----------
+    table
+        Rows of ``differences`` or ``claims.against_best_control``, corrected together. Rows without a p-value do not
+        count.
+
+    Returns
+    -------
+    pd.DataFrame
+        The table with the column "p (Holm)" and with corrected verdicts.
+
+    Raises
+    ------
+    InputError
+        If the table has no column "p", or if statsmodels is not installed.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"low": [0.1, 0.1], "high": [0.3, 0.3], "p": [0.001, 0.06], "verdict": "holds"})
+    >>> holm(table)[["p (Holm)", "verdict"]].values.tolist()
+    [[0.002, 'holds'], [0.06, 'depends']]
     """
     try:
         from statsmodels.stats.multitest import multipletests
     except ImportError as error:
-        raise InputError("Holm's correction needs a package: run `pip install statsmodels`.") from error
+        raise InputError("Holm's correction needs statsmodels: run `pip install statsmodels`.") from error
     check_name("p", table.columns, "column")
     tested = table["p"].notna()
     adjusted = pd.Series(np.nan, table.index)
@@ -121,7 +216,7 @@ def holm(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _minus(statistic: Callable) -> Callable:
-    """The difference of a statistic between the first and the second half of its columns."""
+    """Return the statistic of the first half of the columns minus that of the second half."""
 
     def difference(*columns: np.ndarray, axis: int) -> np.ndarray:
         half = len(columns) // 2
@@ -131,9 +226,35 @@ def _minus(statistic: Callable) -> Callable:
 
 
 def margins(frame: pd.DataFrame, value: str, against: str) -> pd.Series:
-    """For each row 100, 0 or -100: `value` is above, at or below that of the method `against` on the same image.
+    """Say for each row whether its value is above, at or below that of one method on the same image.
 
-    The mean is wins minus losses in per cent of the images; clipped at 0 it is wins, and ties count for nobody.
+    The mean is the percentage of wins minus the percentage of losses.
+
+    Parameters
+    ----------
+    frame
+        Tidy frame with the columns ``dataset``, ``arch``, ``image`` and ``method``, and ``seed`` if there are several
+        trainings.
+    value
+        Column to compare.
+    against
+        Method to compare with.
+
+    Returns
+    -------
+    pd.Series
+        100 for a win, 0 for a tie and -100 for a loss; NaN where ``against`` has no row for the image.
+
+    Raises
+    ------
+    InputError
+        If the frame lacks the method.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"image": [0, 1, 0, 1], "method": list("AABB"), "dice": [0.5, 0.5, 0.75, 0.5]})
+    >>> margins(frame.assign(dataset="mnist", arch="vgg16"), "dice", "A").tolist()
+    [0.0, 0.0, 100.0, 0.0]
     """
     check_name(against, frame["method"].unique(), "method")
     index = with_seed(frame, _INDEX)
@@ -143,21 +264,88 @@ def margins(frame: pd.DataFrame, value: str, against: str) -> pd.Series:
 
 
 def left_out(frame: pd.DataFrame, kept: pd.DataFrame) -> str:
-    """How many images of a frame are not in the part of it that is kept, in words: "3 of 96 images"."""
+    """Say how many images of a frame are missing from a part of it.
+
+    Parameters
+    ----------
+    frame
+        Whole frame, with the columns ``dataset`` and ``image``.
+    kept
+        The part that is kept.
+
+    Returns
+    -------
+    str
+        Text such as "3 of 96 images".
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"dataset": "mnist", "image": [0, 1, 2]})
+    >>> left_out(frame, frame[:2])
+    '1 of 3 images'
+    """
     keys = with_seed(frame, ["dataset", "image"])
     n, m = (len(part[keys].drop_duplicates()) for part in (frame, kept))
     return f"{n - m} of {n} images"
 
 
 def spread(frame: pd.DataFrame, value: str, by: Sequence[str], across: str, digits: int = 2) -> pd.DataFrame:
-    """`means` with intervals as text: one row for each group `by`, one column for each value of `across`."""
+    """Lay out ``means`` with intervals as text, with one column for each value of a column.
+
+    Parameters
+    ----------
+    frame
+        Tidy frame.
+    value
+        Column to average.
+    by
+        Columns that make the rows.
+    across
+        Column whose values become the columns.
+    digits
+        Number of decimals.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group of ``by``, with text as in ``with_intervals``.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"arch": "vgg16", "method": ["A", "A", "B", "B"], "dice": [0.5, 0.5, 0.75, 0.75]})
+    >>> spread(frame, "dice", ["arch"], "method").columns.tolist()
+    ['arch', 'A', 'B']
+    """
     found = means(frame, value, [*by, across])
     text = with_intervals(found, digits=digits).rename(value)
     return found.join(text).set_index([*by, across])[value].unstack(sort=False).reset_index()
 
 
 def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) -> pd.Series:
-    """Text such as "0.31 [0.29, 0.33]" for each row, with spaces at which no line breaks; "0.31" if there is none."""
+    """Format each value with its interval.
+
+    The text has no-break spaces, so that it stays on one line.
+
+    Parameters
+    ----------
+    frame
+        Frame with the limits "low" and "high".
+    value
+        Column of the values.
+    digits
+        Number of decimals.
+
+    Returns
+    -------
+    pd.Series
+        Text such as "0.31 [0.29, 0.33]", or "0.31" where there is no interval.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"mean": [0.31, 0.5], "low": [0.29, np.nan], "high": [0.33, np.nan]})
+    >>> [text.replace("\N{NO-BREAK SPACE}", " ") for text in with_intervals(frame)]
+    ['0.31 [0.29, 0.33]', '0.50']
+    """
     number, low, high = (frame[name].map(lambda x: f"{x:.{digits}f}") for name in (value, "low", "high"))
     interval = "\N{NO-BREAK SPACE}[" + low + ",\N{NO-BREAK SPACE}" + high + "]"
     return number + interval.where(frame["low"].notna(), "")
@@ -166,15 +354,56 @@ def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) ->
 def means_as_text(
     frame: pd.DataFrame, values: Sequence[str], by: Sequence[str], digits: int = 2
 ) -> pd.DataFrame:
-    """One row for each group: the means of several columns, each with its interval as text, see `means`."""
+    """Lay out the ``means`` of several columns with their intervals as text.
+
+    Parameters
+    ----------
+    frame
+        Tidy frame.
+    values
+        Columns to average.
+    by
+        Columns that make the groups.
+    digits
+        Number of decimals.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each group: the columns of ``by``, then ``values`` with text as in ``with_intervals``.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"method": ["A", "A"], "r": [0.5, 0.5], "dice": [0.75, 0.75]})
+    >>> means_as_text(frame, ["r", "dice"], ["method"]).columns.tolist()
+    ['method', 'r', 'dice']
+    """
     found = frame[list(by)].drop_duplicates(ignore_index=True)
     return found.assign(**{v: with_intervals(means(frame, v, by), digits=digits) for v in values})
 
 
 def show(frame: pd.DataFrame, digits: int = 2, caption: str = "") -> Styler:
-    """A frame as a page shows it: no index, rounded, the same HTML in every run.
+    """Style a frame for a page: rounded, without an index, and with the same HTML in every run.
 
-    The pages letter the captions, Table A, B, ..., as Table 1 to 3 are the paper's.
+    Parameters
+    ----------
+    frame
+        Frame to show.
+    digits
+        Number of decimals.
+    caption
+        Caption; "" for none. The pages letter their captions Table A, B and so on, because Tables 1 to 3 are the
+        paper's.
+
+    Returns
+    -------
+    Styler
+        The styled frame.
+
+    Examples
+    --------
+    >>> "<td" in show(pd.DataFrame({"r": [0.123]}), caption="Table A. Correlation.").to_html()
+    True
     """
     name = hashlib.sha256(" ".join(map(str, frame.columns)).encode()).hexdigest()[:8]
     styled = frame.style.hide(axis="index").format(precision=digits, na_rep="–")
@@ -183,14 +412,51 @@ def show(frame: pd.DataFrame, digits: int = 2, caption: str = "") -> Styler:
 
 
 def markdown(head: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown.
+
+    Parameters
+    ----------
+    head
+        Names of the columns.
+    rows
+        Cells of each row, which may be of any type; a "|" in a cell is escaped.
+
+    Returns
+    -------
+    str
+        Lines without a final line break.
+
+    Examples
+    --------
+    >>> print(markdown(["CNN", "r"], [["vgg16", 0.5]]))
+    | CNN | r |
+    | --- | --- |
+    | vgg16 | 0.5 |
+    """
     names = [*head]
     lines = [names, ["---"] * len(names), *rows]
     return "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in line) + " |" for line in lines)
 
 
 def provenance_table(provenance: dict) -> Styler:
-    """What made the results of a notebook, one line for each item."""
+    """Lay out the provenance of a notebook's results, with one row for each item.
+
+    Parameters
+    ----------
+    provenance
+        Items by name, as from ``provenance.provenance``. A nested dictionary becomes one line of text without its
+        None values.
+
+    Returns
+    -------
+    Styler
+        Table of items and values.
+
+    Examples
+    --------
+    >>> "cores 2" in provenance_table({"hardware": {"cores": 2, "gpu": None}}).to_html()
+    True
+    """
     flat = {}
     for name, value in provenance.items():
         if isinstance(value, dict):

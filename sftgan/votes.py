@@ -301,7 +301,9 @@ def analyse(pooled: Pooled) -> Analysis:
     """
     votes, (first, second) = pooled.votes, pooled.methods
     if votes.empty:
-        raise InputError("none of the files holds an answer that counts: see the problem reported for each file.")
+        raise InputError(
+            "none of the files holds an answer that counts: see the problem reported for each file."
+        )
     questions = _counted(pooled)
     wins, losses = (int((questions["winner"] == method).sum()) for method in (first, second))
     sign = {first: 1, second: -1, "tie": 0}

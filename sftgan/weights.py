@@ -131,9 +131,7 @@ def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
             generator = Generator(**{name: said[name] for name in _BUILT_WITH})
         reading, size = Reading(**said["reading"]), said["size"]
     except (InputError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path} does not describe a known generator ({error}): {_AGAIN}."
-        ) from None
+        raise InputError(f"{path} does not describe a known generator ({error}): {_AGAIN}.") from None
     differ = _differences(generator.state_dict(), tensors, "that generator")
     if reading.channels != generator.eta:
         differ = f"its reading gives {reading.channels} conditions"

@@ -191,15 +191,15 @@ def test_bad_arguments_of_build():
         InputError, match="a last map of 33 pixels needs images of at least 33 pixels, got 32"
     ):
         build("vgg16", 10, size=32, last_map=33)
-    with pytest.raises(InputError, match="a last map of 1 pixel shows no place: choose .* at least 2"):
+    with pytest.raises(InputError, match="last_map must be at least 2 pixels, got 1"):
         build("vgg16", 10, size=32, last_map=1)
-    with pytest.raises(InputError, match="efficientnet_lite0 comes with its ImageNet weights only"):
+    with pytest.raises(InputError, match="efficientnet_lite0 is only available with its ImageNet weights"):
         build("efficientnet_lite0", 10)
 
 
 def test_an_image_size_that_leaves_one_pixel_is_refused_with_the_smallest_that_works():
     net = build("resnet50", 3, width=1 / 16, size=224, last_map=7).train()
-    with pytest.raises(InputError, match="images of 32 pixels .* one pixel, .*: use at least 33 pixels"):
+    with pytest.raises(InputError, match="images of 32 pixels .* one pixel .*: use at least 33 pixels"):
         check_last_map(net, 32)
     check_last_map(net, 33)
     assert net.training and last_map_side(net, 33) == 2
@@ -216,7 +216,9 @@ def test_images_too_small_for_a_net_are_refused_as_well(arch, size, smallest):
 
 def test_a_net_that_no_image_size_suits_is_refused_without_one():
     net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1))
-    with pytest.raises(InputError, match="no size up to 1024 helps, choose another CNN") as excinfo:
+    with pytest.raises(
+        InputError, match="no size up to 1024 pixels is enough, so choose another CNN"
+    ) as excinfo:
         check_last_map(net, 1000)
     assert "None" not in str(excinfo.value)
 

@@ -202,7 +202,7 @@ def test_pin_fixes_threads_and_algorithms():
 def test_accelerators_are_resolved_before_they_become_a_key(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert cache.resolve("auto") == cache.resolve("cpu") == "cpu"
-    with pytest.raises(InputError, match="PyTorch finds no CUDA device here: choose 'cpu' or 'auto'"):
+    with pytest.raises(InputError, match="PyTorch finds no CUDA device: choose 'cpu' or 'auto'"):
         cache.resolve("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert cache.resolve("auto") == cache.resolve("cuda") == "cuda"

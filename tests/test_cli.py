@@ -85,7 +85,7 @@ def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capfd):
     ("arguments", "sentence"),
     [
         (["-p", "thresold", "1"], "unknown parameter 'thresold': did you mean 'threshold'?"),
-        (["-p", "threshold"], "-p wants a name and a value"),
+        (["-p", "threshold"], "-p needs a name and a value"),
         (["-p", "profile", "cpu"], "--profile"),
         (["--profile", "smok"], "unknown profile 'smok': did you mean 'smoke'?"),
         (["01_cgmma"], "unknown notebook '01_cgmma'"),
@@ -102,7 +102,7 @@ def test_wrong_input_is_one_sentence(tmp_path, capsys, arguments, sentence):
 def test_a_file_that_is_no_notebook_is_one_sentence(tmp_path, capsys):
     (tmp_path / "a.ipynb").write_text("hello")
     assert sftgan("run", tmp_path / "a.ipynb", "--out", tmp_path / "out") == 2
-    assert "a.ipynb is not a notebook that can be executed" in capsys.readouterr().err
+    assert "a.ipynb cannot be executed as a notebook" in capsys.readouterr().err
 
 
 def test_run_refuses_to_overwrite_the_notebook(tmp_path, capsys):

@@ -107,7 +107,7 @@ def test_an_unreadable_picture_among_others_is_exit_code_1(here, capsys):
     (here / "photos" / "3.png").write_text("hello")
     assert sftgan("explain", "photos/*.png", *OWN) == 1
     out, err = capsys.readouterr()
-    assert err == "sftgan: the picture photos/3.png cannot be read (no picture, or damaged): replace it.\n"
+    assert err == "sftgan: the picture photos/3.png cannot be read (not a picture, or damaged): replace it.\n"
     assert out.startswith("5 of 6 pictures explained") and (here / "explained" / "5.json").exists()
 
 
@@ -122,9 +122,9 @@ def test_an_unreadable_picture_among_others_is_exit_code_1(here, capsys):
         ({"--weights": "gone.safetensors"}, "there is no file gone.safetensors"),
         ({"--class": "3"}, "class index 3 is out of range: the model has 3 classes"),
         ({"--class": "-1"}, "class index -1 is out of range"),
-        ({"--class": "cat"}, "names of the classes of net.py:make are not known"),
+        ({"--class": "cat"}, "class names of net.py:make are not known"),
         ({"--out": "text.jpg/out"}, "nothing can be written to the folder text.jpg/out"),
-        ({"--out": "photos"}, "photos is where the pictures lie"),
+        ({"--out": "photos"}, "photos contains the pictures to be explained"),
         ({"--model": "torchvision:resnet5"}, "unknown torchvision model 'resnet5': did you mean"),
         ({"--model": "net.py:mak"}, "unknown function of net.py 'mak': did you mean 'make'?"),
         ({"--model": "net.py:short"}, "eta is 5, but the net has 3 convolutions"),
@@ -187,7 +187,7 @@ def test_a_generator_is_trained_and_used(here, capsys):
 @pytest.mark.parametrize(
     "changed, sentence",
     [
-        ({"folder": "gone"}, "gone is no folder of pictures"),
+        ({"folder": "gone"}, "gone is not a folder of pictures"),
         ({"--out": "mine.pt"}, "let its name end in .safetensors"),
         ({"--out": "net.py/mine.safetensors"}, "nothing can be written to the folder net.py"),
         ({"--kind": "gsfd"}, "unknown generator 'gsfd': did you mean 'gsft'"),

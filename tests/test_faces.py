@@ -190,10 +190,10 @@ def test_images_beyond_their_range(parts, inputs):
     slightly = normalised(images.where(images > 0, -0.0009), **EXACT)
     np.testing.assert_array_equal(cam(slightly, CLASSES), cam(inputs, CLASSES))
     with pytest.raises(
-        InputError, match=r"mean \(0.5, 0.25, 0.5\) and std \(0.5, 0.25, 0.125\) reach from -0.002 to"
+        InputError, match=r"mean \(0.5, 0.25, 0.5\) and std \(0.5, 0.25, 0.125\) range from -0.002 to"
     ):
         cam(normalised(images.where(images > 0, -0.002), **EXACT))
-    with pytest.raises(InputError, match="reach from 0 to 255, not from 0 to 1"):
+    with pytest.raises(InputError, match="range from 0 to 255, not from 0 to 1"):
         cam(normalised(images * 256, **EXACT))
     with pytest.raises(InputError, match="NaN"):
         cam(inputs * torch.nan)
@@ -208,13 +208,15 @@ def test_bad_arguments_are_said_in_a_sentence(parts, inputs, cam):
     with pytest.raises(InputError, match="model must be a torch.nn.Module.* got function"):
         SFTGANCAM(lambda x: net(x), explainer=explainer)
     with pytest.raises(
-        InputError, match="explainer must be a sftgan.Explainer or the name of one, got Generator"
+        InputError, match="explainer must be an sftgan.Explainer or the name of one, got Generator"
     ):
         SFTGANCAM(net, explainer=explainer.generator)
     with pytest.raises(InputError, match="lsft-disimilar"):
         SFTGANCAM(net, explainer="lsft-disimilar")
     for mean, std in (((0.5,), (0.5, 0.5, 0.5)), ((0.5,), (0.0,)), (0.5, 0.5)):
-        with pytest.raises(InputError, match="mean and std must be as many numbers each, std positive"):
+        with pytest.raises(
+            InputError, match="mean and std must be sequences of equal length with positive std"
+        ):
             SFTGANCAM(net, explainer=explainer, mean=mean, std=std)
     with pytest.raises(InputError, match="must be a tensor of shape.* got ndarray"):
         cam(inputs.numpy())
@@ -227,7 +229,7 @@ def test_bad_arguments_are_said_in_a_sentence(parts, inputs, cam):
 def test_a_model_that_normalises_itself_takes_images(parts):
     net, explainer, images = parts
     model = Normalised(net, **EXACT)
-    with pytest.raises(InputError, match=r"this model normalises images itself.*mean=\(0,\), std=\(1,\)"):
+    with pytest.raises(InputError, match=r"this model normalises images itself.*mean=\(0,\) and std=\(1,\)"):
         SFTGANCAM(model, explainer=explainer)
     cam = SFTGANCAM(model, explainer=explainer, mean=(0,), std=(1,))
     np.testing.assert_array_equal(cam(images, CLASSES), drawn(parts, images, CLASSES).numpy())
@@ -391,7 +393,7 @@ def test_captums_noise_tunnel(parts, inputs, attribution):
 
 
 def test_bytes_are_refused_though_noise_is_clipped(parts, attribution):
-    with pytest.raises(InputError, match="reach from 0 to 255, not from 0 to 1"):
+    with pytest.raises(InputError, match="range from 0 to 255, not from 0 to 1"):
         attribution.attribute(normalised(parts[2] * 256, **EXACT), 0)
 
 

@@ -194,7 +194,7 @@ def test_criteria_with_their_tolerances():
     [
         ({"section": "4.2.9"}, "unknown section '4.2.9': did you mean '4.2."),
         ({"reason": "orderng"}, "unknown reason 'orderng': did you mean 'ordering'?"),
-        ({"id": CLAIMS[1].id}, f"id '{CLAIMS[1].id}' is there more than once"),
+        ({"id": CLAIMS[1].id}, f"id '{CLAIMS[1].id}' occurs more than once"),
         ({"verdict": "yes"}, "ledger.yaml, claims.0.verdict: Extra inputs are not permitted."),
         ({"tolerance": "small"}, "ledger.yaml, claims.0.tolerance: Input should be a valid number"),
     ],
@@ -235,7 +235,7 @@ def test_the_readme_has_the_recorded_numbers_and_nothing_else_changed(copied):
     table = pd.read_csv(copied / "cpu" / "04_dice_table2_controls.csv").set_index("method")
     assert table.loc["LSFT", "similar, truth: object"] in found
     assert ledger.readme(found, copied) == found
-    with pytest.raises(InputError, match="README.md has no part between"):
+    with pytest.raises(InputError, match="README.md has no section between"):
         ledger.readme("# Title\n", copied)
 
 
@@ -253,11 +253,11 @@ def test_the_command_writes_the_pages_and_checks_them(tmp_path, copied, monkeypa
     capsys.readouterr()
     assert sftgan("claims", "--check") == 1
     said = capsys.readouterr().err
-    assert said.startswith("sftgan: book/claims.md is not what") and said.count("\n") == 1
+    assert said.startswith("sftgan: book/claims.md does not match") and said.count("\n") == 1
     assert sftgan("claims") == 0
     (tmp_path / "README.md").write_text(f"{ledger._BEGIN}\nLSFT is best.\n{ledger._END}\n")
     assert sftgan("claims", "--check") == 1
-    assert capsys.readouterr().err.startswith("sftgan: README.md is not what")
+    assert capsys.readouterr().err.startswith("sftgan: README.md does not match")
 
 
 def test_tables_have_as_many_cells_in_each_row():

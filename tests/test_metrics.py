@@ -153,7 +153,10 @@ def test_bootstrap_of_constant_and_single_values():
         (lambda: bootstrap_ci([0.1, float("nan"), 0.3]), "at 1 of 3 images"),
         (lambda: bootstrap_ci([0.1, 0.2], level=95), "level is 95"),
         (lambda: bootstrap_ci([0.1, 0.2], n=0), "n is 0"),
-        (lambda: statistic_ci(np.mean, [0.1, 0.2], [0.1]), "columns of 2, 1 values: pair those of the same"),
+        (
+            lambda: statistic_ci(np.mean, [0.1, 0.2], [0.1]),
+            "columns have 2, 1 values: give all columns the same",
+        ),
     ],
 )
 def test_bootstrap_refuses(call, sentence):
@@ -219,7 +222,7 @@ def test_an_image_keeps_its_rows_together_within_its_seed():
         np.mean, np.repeat(values, 3), units=np.repeat(np.arange(60), 3), seeds=np.repeat(seeds, 3)
     )
     assert three == pytest.approx(one)
-    with pytest.raises(InputError, match="rows of several seeds: count it as another image with each"):
+    with pytest.raises(InputError, match="rows of several seeds: give it a different unit for each"):
         resampled(np.mean, values, units=np.tile(np.arange(20), 3), seeds=seeds)
 
 

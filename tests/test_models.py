@@ -76,7 +76,7 @@ def test_efficientnet_lite0_brings_weights_and_names(tmp_path):
     five = load_cnn("efficientnet-lite0", tmp_path / "five.safetensors")
     with torch.no_grad():
         assert torch.allclose(five.model(seen), cnn.model(seen)[:, :5], atol=1e-5)
-    with pytest.raises(InputError, match="names of the classes of efficientnet-lite0 are not known"):
+    with pytest.raises(InputError, match="class names of efficientnet-lite0 are not known"):
         five.index("tabby")
 
 
@@ -85,7 +85,7 @@ def test_offline_says_what_to_do(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(models, "get_model", offline)
-    sentence = "ImageNet weights of torchvision:resnet50 could not be fetched .*--weights FILE.safetensors"
+    sentence = "ImageNet weights of torchvision:resnet50 could not be downloaded .*--weights FILE.safetensors"
     with pytest.raises(InputError, match=sentence):
         load_cnn("torchvision:resnet50")
 
@@ -94,7 +94,7 @@ def test_offline_says_what_to_do(monkeypatch):
     "spec, sentence",
     [
         ("torchvision:resnet5", "unknown torchvision model 'resnet5': did you mean .*'resnet50'"),
-        ("torchvision:zzzz", "unknown torchvision model 'zzzz': nothing there has a similar name"),
+        ("torchvision:zzzz", "unknown torchvision model 'zzzz': there is no similar name"),
         ("torchvison:resnet50", "unknown model 'torchvison:resnet50': did you mean 'torchvision:resnet50'"),
         ("resnet50", "unknown model 'resnet50': did you mean 'torchvision:resnet50'"),
         ("efficientnet-lite", "did you mean 'efficientnet-lite0'"),
@@ -184,7 +184,7 @@ def test_names_come_from_a_file_or_are_imagenets(net_file, tmp_path):
     cnn = load_cnn(f"{net_file}:make", names=str(tmp_path / "names.txt"))
     assert cnn.names == ("cat", "dög", "owl") and cnn.index("owl") == 2
     assert load_cnn(f"{net_file}:make", names="imagenet").names[281] == "tabby"
-    with pytest.raises(InputError, match="names of the classes cannot be read"):
+    with pytest.raises(InputError, match="class names cannot be read"):
         load_cnn(f"{net_file}:make", names=str(tmp_path / "gone.txt"))
 
 

@@ -94,7 +94,7 @@ def test_the_numbers_are_those_of_the_maps_held_out(folder):
             and low <= mean <= high
         )
     lines = judged.report().splitlines()
-    assert "held out (4)" in lines[0] and [line.split("  ")[1] for line in lines[1:]] == list(maps)
+    assert "held-out pictures (4)" in lines[0] and [line.split("  ")[1] for line in lines[1:]] == list(maps)
     assert list(judged.losses.index) == [1, 2] and judged.losses["reconstruction"].iloc[1] > 0
     assert judged.losses_by_epoch().splitlines()[-1].split()[0] == "2"
     assert judged.explainer.size == 16
@@ -147,7 +147,7 @@ def test_unreadable_pictures_are_left_out_and_told_of(folder, capsys):
 
 def test_one_held_out_picture_has_no_interval(folder):
     report = own.train(prepare(folder, held_out=0.01), RECIPE).report()
-    assert "held out (1)" in report and "[" not in report and "nan" not in report
+    assert "held-out pictures (1)" in report and "[" not in report and "nan" not in report
 
 
 @pytest.mark.parametrize(
@@ -168,5 +168,5 @@ def test_what_cannot_be_trained_is_refused_before(folder, out, recipe, sentence)
 def test_one_picture_is_too_few(folder):
     for path in photos.pictures_in(folder)[1:]:
         path.unlink()
-    with pytest.raises(InputError, match="has fewer than 2 pictures that can be read"):
+    with pytest.raises(InputError, match="has fewer than 2 readable pictures"):
         prepare(folder)

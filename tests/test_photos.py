@@ -83,7 +83,7 @@ def test_class_folders_and_loose_pictures_are_found_for_training(folder):
     (folder / "cats").mkdir()
     inside = picture(folder / "cats" / "d.png")
     assert photos.pictures_in(folder) == sorted([*folder.glob("*.png"), folder / "c.bmp", inside])
-    with pytest.raises(InputError, match="no folder of pictures"):
+    with pytest.raises(InputError, match="is not a folder of pictures"):
         photos.pictures_in(folder / "nowhere")
 
 
@@ -100,13 +100,13 @@ def test_pictures_of_one_name_are_numbered(folder, tmp_path):
 
 def test_nothing_is_written_over_or_among_the_pictures(folder, tmp_path):
     a, b = folder / "a.png", folder / "b.png"
-    with pytest.raises(InputError, match="is the picture that is to be explained"):
+    with pytest.raises(InputError, match="is the picture to be explained"):
         photos.places([a], a)
-    with pytest.raises(InputError, match="where the pictures lie"):
+    with pytest.raises(InputError, match="contains the pictures to be explained"):
         photos.places([a], folder)
-    with pytest.raises(InputError, match="2 pictures do not fit into"):
+    with pytest.raises(InputError, match="2 pictures cannot be written to one file"):
         photos.places([a, b], tmp_path / "map.png")
-    with pytest.raises(InputError, match=r"no kind of picture written here: choose \.png"):
+    with pytest.raises(InputError, match=r"has an unsupported suffix: choose \.png"):
         photos.places([a], tmp_path / "map.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="nothing can be written to the folder .*file/out"):
@@ -160,7 +160,7 @@ def test_other_kinds_of_pixels(tmp_path):
 
 def test_what_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(InputError, match=r"text\.png cannot be read .no picture, or damaged."):
+    with pytest.raises(InputError, match=r"text\.png cannot be read .not a picture, or damaged."):
         photos.read(tmp_path / "text.png", 8)
     path = picture(tmp_path / "cut.png")
     path.write_bytes(path.read_bytes()[:300])
@@ -263,7 +263,7 @@ def test_a_binary_head_has_two_classes(folder, tmp_path, explainer):
 
 def test_names_that_do_not_fit_and_classes_that_are_not_there(folder, tmp_path, explainer):
     where = photos.places([folder / "a.png"], tmp_path / "map.png")
-    with pytest.raises(InputError, match="there are 2 names of classes, but 3 classes"):
+    with pytest.raises(InputError, match="there are 2 class names, but 3 classes"):
         photos.explain(where, cnn(names=("cat", "dog")), explainer)
     with pytest.raises(InputError, match="class index 3 is out of range"):
         photos.explain(where, cnn(), explainer, 3)

@@ -62,7 +62,7 @@ def test_rows_that_say_the_same_belong_together_in_their_order(tmp_path):
 
 
 def test_what_nobody_recorded_is_one_sentence(folder):
-    with pytest.raises(InputError, match="no run has recorded 05_claims in .*: use a checkout") as error:
+    with pytest.raises(InputError, match="05_claims is not recorded in .*: use a checkout") as error:
         recorded.beside(MINE, "05_claims", folder=folder)
     assert "\n" not in str(error.value)
 
@@ -128,5 +128,5 @@ def test_every_question_is_answered_by_one_row_and_its_interval():
 
 def test_a_question_about_no_row_is_one_sentence(monkeypatch):
     monkeypatch.setattr(recorded, "QUESTIONS", (("Why?", "04_dice_best_control", {"method": "nobody"}),))
-    with pytest.raises(InputError, match="0 rows of 04_dice_best_control are"):
+    with pytest.raises(InputError, match="0 rows of 04_dice_best_control match"):
         recorded.answers(SMOKE)

@@ -509,7 +509,7 @@ def test_the_command_builds_a_survey(tmp_path, monkeypatch, capsys):
     options = ("--questions", 5, "--second", "GSFT", "--task", "captioning", "-p", "eta", 4, "-p", "seed", 3)
     assert sftgan("survey", "build", out, *options) == 0
     assert asked == [(3, 4, ("LSFT", "GSFT"), 5, "captioning")]
-    assert f"{out / 'survey.html'}: send it around" in capsys.readouterr().out
+    assert f"{out / 'survey.html'}: send it out" in capsys.readouterr().out
     assert sftgan("survey", "build", out, *options) == 2
     assert len(asked) == 1, "nothing is trained for a survey that cannot be written"
     assert "is the key of a survey already built" in capsys.readouterr().err

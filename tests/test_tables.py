@@ -106,7 +106,7 @@ def test_the_rows_of_one_image_are_drawn_together():
     assert found["n"] == 80
     assert found["low"] == pytest.approx(expected["low"]) and found["high"] == pytest.approx(expected["high"])
     half = three[(three["arch"] == "net") | (three["image"] < 20)]
-    with pytest.raises(InputError, match="some images have 1 rows and some 3: leave out"):
+    with pytest.raises(InputError, match="some images have 1 rows and others 3: leave out"):
         tables.means(half, "dice", ["method"])
 
 

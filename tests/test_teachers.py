@@ -97,6 +97,6 @@ def test_bad_requests_are_refused():
     with pytest.raises(InputError, match="did you mean 'RISE'"):
         teach(model, model.conv, images, "RISSE", 4)
     for samples in (None, 0):
-        with pytest.raises(InputError, match="whole number from 1"):
+        with pytest.raises(InputError, match="whole number of at least 1"):
             teach(model, model.conv, images, "SmoothGrad", samples)
     assert TEACHERS == ("SmoothGrad", "RISE", "Score-CAM")
