@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sftgan import Explainer, Generator
-from sftgan.baselines import smoothgrad
-from sftgan.explain import conditions
-from sftgan.gradcam import coarse_cams
+from sftgan.cams.conditions import conditions
+from sftgan.cams.gradcam import coarse_cams
+from sftgan.companion.study.methods import smoothgrad
 
 SIDE, DRAWN, ETA = 224, 64, 8  # pixels of the images and of the generator, number of conditions
 SAMPLES, CHANNELS = 5, 16  # how much of SmoothGrad and of Score-CAM is run

@@ -1,19 +1,19 @@
 """Interpretation maps of CNNs by SFT-GANs: layer-wise Grad-CAMs, CGMAs, generators and their evaluation."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sftgan.errors import InputError
 
 if TYPE_CHECKING:
-    from sftgan.architectures import Normalised, build
-    from sftgan.cgma import cgma, positions
-    from sftgan.explain import Explainer, conditions
-    from sftgan.faces import SFTGANCAM, quantus_explain
-    from sftgan.gradcam import LayerCams, layer_cams
-    from sftgan.networks import Discriminator, Generator
+    from sftgan.adapters import SFTGANCAM, SFTGANAttribution, quantus_explain
+    from sftgan.cams.cgma import cgma, positions
+    from sftgan.cams.conditions import conditions
+    from sftgan.cams.gradcam import LayerCams, layer_cams
+    from sftgan.cnns.architectures import build
+    from sftgan.cnns.normalised import Normalised
+    from sftgan.explainer import Explainer
+    from sftgan.gan.networks import Discriminator, Generator
 
 __all__ = [
     "Discriminator",
@@ -22,6 +22,7 @@ __all__ = [
     "InputError",
     "LayerCams",
     "Normalised",
+    "SFTGANAttribution",
     "SFTGANCAM",
     "build",
     "cgma",
@@ -32,9 +33,11 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 _HOMES = {
-    "Discriminator": "networks", "Explainer": "explain", "Generator": "networks", "LayerCams": "gradcam",
-    "Normalised": "architectures", "SFTGANCAM": "faces", "build": "architectures", "cgma": "cgma",
-    "conditions": "explain", "layer_cams": "gradcam", "positions": "cgma", "quantus_explain": "faces",
+    "Discriminator": "gan.networks", "Explainer": "explainer", "Generator": "gan.networks",
+    "LayerCams": "cams.gradcam", "Normalised": "cnns.normalised", "SFTGANAttribution": "adapters",
+    "SFTGANCAM": "adapters", "build": "cnns.architectures", "cgma": "cams.cgma",
+    "conditions": "cams.conditions", "layer_cams": "cams.gradcam", "positions": "cams.cgma",
+    "quantus_explain": "adapters",
 }  # fmt: skip
 
 
@@ -47,13 +50,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Module type that keeps ``sftgan.cgma`` the function when the module of that name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value.cgma if name == "cgma" and isinstance(value, ModuleType) else value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -3,16 +3,15 @@
 Each command imports what it needs when it runs, so that ``sftgan --help`` answers at once.
 """
 
-import ast
 import os
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from sftgan.companion.cli import app as companion
 from sftgan.errors import InputError, check_name
 
 app = typer.Typer(
@@ -21,21 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # joins the lines of a paragraph
 )
-
-Notebooks = Annotated[
-    list[str] | None, typer.Argument(help="Notebook files, or names such as 04_dice. Default: all notebooks.")
-]
-ProfileName = Annotated[str, typer.Option(help="Profile: smoke, cpu or paper.")]
-survey_app = typer.Typer(
-    no_args_is_help=True, help="Survey people on which of two maps is better (section 6)."
-)
-app.add_typer(survey_app, name="survey")
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option("-p", metavar="NAME VALUE", help="Set a notebook parameter or a profile field. Repeatable."),
-]
-
-
 Model = Annotated[
     str,
     typer.Option(
@@ -126,14 +110,17 @@ def explain(
 
     Example: sftgan explain photo.jpg --model torchvision:resnet50 --class 281 --out map.png
     """
-    from sftgan import models, photos
+    from sftgan.cnns.loading import load_cnn
+    from sftgan.explainer import load_explainer
+    from sftgan.folders import explain as folder
+    from sftgan.pictures import find
 
     processor = _processor(device)
-    where = photos.places(photos.find(pictures, out), out)
-    explainer = models.load_explainer(generator)
-    cnn = models.load_cnn(model, weights, names)
+    where = folder.places(find(pictures, out), out)
+    explainer = load_explainer(generator)
+    cnn = load_cnn(model, weights, names)
     index = None if target is None else cnn.index(target)
-    written = photos.explain(where, cnn, explainer, index, size, batch, processor, {"generator": generator})
+    written = folder.explain(where, cnn, explainer, index, size, batch, processor, {"generator": generator})
     print(written.summary())
     raise typer.Exit(code=1 if written.failures else 0)
 
@@ -185,12 +172,13 @@ def train(
 
     Example: sftgan train photos --model net.py:make --weights net.safetensors --out mine.safetensors
     """
-    from sftgan import models, own
-    from sftgan.training import GANRecipe
+    from sftgan.cnns.loading import load_cnn
+    from sftgan.folders import train as own
+    from sftgan.gan.training import GANRecipe
 
     processor = _processor(device)
     recipe = GANRecipe(kind, eta, width, epochs)
-    cnn = models.load_cnn(model, weights)
+    cnn = load_cnn(model, weights)
     prepared = own.prepare(folder, cnn, out, recipe, map_size, size, held_out, seed, batch, processor)
     print(prepared.summary(), flush=True)
     judged = own.train(prepared, recipe, seed, processor)
@@ -198,158 +186,13 @@ def train(
     print(judged.losses_by_epoch(), judged.report(), f"written: {out}", sep="\n")
 
 
-@app.command()
-def run(
-    notebooks: Notebooks = None,
-    profile: ProfileName = "smoke",
-    out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and the status page.")] = Path(
-        "_build/source"
-    ),
-    parameters: Parameters = None,
-) -> None:
-    """Execute notebooks into OUT/notebooks, and write OUT/book/status.md.
-
-    Notebooks that train no networks run in parallel, one per worker of the profile. A notebook is skipped if its
-    executed copy comes from the same notebook, package, profile, parameters and requirements.lock.
-    """
-    from sftgan import runner
-
-    values = parse(parameters)
-    jobs = runner.plan(notebooks, profile, values, out)
-    results = runner.execute_all(jobs, runner.workers(profile, values))
-    status = out / "book" / "status.md"
-    if "executed" in results or not status.exists():
-        status.parent.mkdir(parents=True, exist_ok=True)
-        status.write_text(runner.status_page(out, profile, values))
-    raise typer.Exit(code=1 if "failed" in results else 0)
-
-
-@app.command()
-def record(
-    notebooks: Notebooks = None, profile: ProfileName = "smoke", parameters: Parameters = None
-) -> None:
-    """Execute notebooks and keep their results, ready to commit.
-
-    Figures go to figures/PROFILE. Notebooks that ran with their default parameters are replaced with their
-    executed copies, without times and other volatile metadata. The others stay as they are.
-    """
-    from sftgan import runner
-
-    os.environ["SFTGAN_FIGURES"] = str(runner.ROOT / "figures" / profile)
-    values = parse(parameters)
-    jobs = runner.plan(notebooks, profile, values, runner.ROOT / "_build" / "record" / profile)
-    results = runner.execute_all(jobs, runner.workers(profile, values), again=True)
-    for job, result in zip(jobs, results, strict=True):  # last: until then the checkout is as committed
-        if result == "executed" and not job.changed:
-            runner.keep(job.copy, job.notebook)
-    if not notebooks:
-        runner.keep_times(jobs, runner.ROOT / "figures" / profile)
-    raise typer.Exit(code=1 if "failed" in results else 0)
-
-
-@app.command()
-def claims(
-    check: Annotated[
-        bool, typer.Option("--check", help="Compare without writing; exit code 1 if a page is out of date.")
-    ] = False,
-) -> None:
-    """Update book/claims.md and README.md from the recorded frames."""
-    from sftgan import ledger, runner
-
-    figures, readme = runner.ROOT / "figures", runner.ROOT / "README.md"
-    pages = {
-        runner.ROOT / "book" / "claims.md": ledger.page(figures),
-        readme: ledger.readme(readme.read_text(), figures),
-    }
-    if not check:
-        for path, text in pages.items():
-            path.write_text(text)
-        return
-    for path, text in pages.items():
-        if not path.exists() or path.read_text() != text:
-            name = path.relative_to(runner.ROOT)
-            print(
-                f"sftgan: {name} does not match the frames in figures: run `sftgan claims`.", file=sys.stderr
-            )
-            raise typer.Exit(code=1)
-
-
-@app.command()
-def publish(
-    profile: ProfileName = "smoke",
-    folder: Annotated[
-        Path | None, typer.Option(help="Folder for the files. Default: sftgan/pretrained.")
-    ] = None,
-    parameters: Parameters = None,
-) -> None:
-    """Train the four generators of the package, and write their weights, model cards and checksums.
-
-    Cached generators are not trained again. Commit first, because the cards name the commit.
-    """
-    from sftgan import cards, runner
-    from sftgan.study import Study
-
-    for file in cards.publish(
-        Study(profile, **parse(parameters)), folder or runner.ROOT / "sftgan" / "pretrained"
-    ):
-        print(file)
-
-
-@survey_app.command("build")
-def survey_build(
-    out: Annotated[Path, typer.Argument(help="Folder for survey.html, to send out, and key.json, to keep.")],
-    profile: ProfileName = "smoke",
-    questions: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 20,
-    task: Annotated[str, typer.Option(help="classification or captioning.")] = "classification",
-    first: Annotated[str, typer.Option(help="First method to compare.")] = "LSFT",
-    second: Annotated[str, typer.Option(help="Second method to compare.")] = "Grad-CAM",
-    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Which heat map is better?",
-    parameters: Parameters = None,
-) -> None:
-    """Build a survey on the maps of a run: one web page that works without a server."""
-    from sftgan import experiments, survey
-    from sftgan.study import Study
-
-    survey.check_new(out)  # before anything is trained
-    study = Study(profile, **parse(parameters))
-    asked = experiments.questions(study, (first, second), questions, task)
-    survey.build(asked, out, title)
-    print(f"{out / 'survey.html'}: send it out; {out / 'key.json'}: keep it for `sftgan survey analyse`")
-
-
-@survey_app.command("analyse")
-def survey_analyse(
-    folder: Annotated[Path, typer.Argument(help="Folder with the answers-*.json files.")],
-    key: Annotated[Path, typer.Option(help="The key.json that `sftgan survey build` wrote.")] = Path(
-        "key.json"
-    ),
-    votes: Annotated[Path | None, typer.Option(help="CSV file for the pooled votes.")] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="PNG file for a figure of the wins and the votes per question.")
-    ] = None,
-) -> None:
-    """Check and pool the answers: faulty files, counts per question, tests and agreement."""
-    from sftgan import survey
-    from sftgan import votes as analysis
-
-    pooled = survey.read_answers(folder, survey.read_key(key))
-    for line in survey.complaints(pooled):
-        print(line)
-    found = analysis.analyse(pooled)
-    print(*analysis.report(found), sep="\n")
-    try:
-        if votes:
-            pooled.votes.to_csv(votes, index=False)
-        if figure:
-            analysis.figure(found).savefig(figure, format="png", dpi=150, bbox_inches="tight")
-    except OSError as error:
-        raise InputError(f"the results cannot be written: {error}.") from None
-
-
 def _processor(device: str) -> str:
-    from sftgan.cache import resolve
+    from sftgan.cams.model_state import resolve
 
     return resolve(check_name(device, ("auto", "cpu", "cuda"), "device"))
+
+
+app.add_typer(companion)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -379,43 +222,3 @@ def _join_pairs(arguments: list[str]) -> list[str]:
         if word == "-p" and len(rest) >= 2 and "=" not in rest[0]:
             joined.append(f"{rest.pop(0)}={rest.pop(0)}")
     return joined
-
-
-def parse(parameters: Iterable[str] | None) -> dict[str, Any]:
-    """Parse pairs ``NAME=VALUE``.
-
-    Values are read as papermill's ``-p`` reads them; lists are possible too.
-
-    Parameters
-    ----------
-    parameters
-        Pairs to parse; None for none.
-
-    Returns
-    -------
-    dict[str, Any]
-        Values by name; text that is no Python literal stays a string.
-
-    Raises
-    ------
-    InputError
-        If a pair lacks its value, or names the profile.
-
-    Examples
-    --------
-    >>> parse(["eta=4", "densities=[0.0, 0.5]", "bias=true", "task=captioning"])
-    {'eta': 4, 'densities': [0.0, 0.5], 'bias': True, 'task': 'captioning'}
-    """
-    values = {}
-    for pair in parameters or ():
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"-p needs a name and a value, as in '-p eta 4', but got only {pair!r}.")
-        if name == "profile":
-            raise InputError(f"the profile has an option of its own: write --profile {text}.")
-        words = {"true": True, "false": False, "none": None, "null": None}
-        try:
-            values[name] = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return values

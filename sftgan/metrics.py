@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sftgan.cams.gradcam import minmax
 from sftgan.errors import InputError
 
 
@@ -818,3 +819,66 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
             f"prediction has shape {tuple(prediction.shape)} and truth {tuple(truth.shape)}: "
             "give masks of the same images and size"
         )
+
+
+def measures(maps: Tensor, truth: Tensor, mean: Tensor) -> dict[str, np.ndarray]:
+    """Measure maps against the teacher's, image by image.
+
+    The Dice coefficient is that of the binarised maps. They are min-max scaled first, as the teacher's maps are.
+
+    Parameters
+    ----------
+    maps
+        Maps (n, H, W) in [0, 1].
+    truth
+        Maps (n, H, W) of the teacher, in [0, 1].
+    mean
+        The mean map, expanded to (n, H, W).
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        Values (n,), float64: "r", Pearson's correlation over pixels; "squared error", its mean over pixels; "error
+        of the mean map", the same for ``mean``; and "dice".
+
+    Examples
+    --------
+    >>> import torch
+    >>> truth = torch.tensor([[[0.0, 1.0]]])
+    >>> found = measures(truth, truth, torch.full((1, 1, 2), 0.5))
+    >>> {name: round(value.item(), 6) for name, value in found.items()}
+    {'r': 1.0, 'squared error': 0.0, 'error of the mean map': 0.25, 'dice': 1.0}
+    """
+    squared, of_mean = (((part - truth).double() ** 2).mean((1, 2)) for part in (maps, mean))
+    overlap = dice(binarise(minmax(maps)[0]), binarise(truth))
+    found = {"r": correlation(maps, truth), "squared error": squared}
+    found |= {"error of the mean map": of_mean, "dice": overlap}
+    return {name: values.numpy() for name, values in found.items()}
+
+
+def skill(error: np.ndarray, of_mean: np.ndarray, axis: int = -1) -> np.ndarray | np.floating:
+    """Compute the skill ``1 - mean(error) / mean(of_mean)``.
+
+    It is 1 for perfect maps, and 0 for maps no better than the mean map, which is the same for every image.
+
+    Parameters
+    ----------
+    error
+        Squared error of each image.
+    of_mean
+        Squared error of the mean map on the same images.
+    axis
+        Axis of the images.
+
+    Returns
+    -------
+    np.ndarray | np.floating
+        Skill, at most 1, without the axis of the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(skill(np.array([0.1, 0.1]), np.array([0.3, 0.5])))
+    0.75
+    """
+    return 1 - error.mean(axis) / of_mean.mean(axis)

@@ -13,7 +13,6 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout, if the package is installed from one (``pip install -e .``)."""
-
 PACKAGES = (
     "sftgan", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "pandas", "matplotlib",
     "seaborn", "grad-cam", "papermill", "jupyter-book",

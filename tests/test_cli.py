@@ -1,34 +1,46 @@
-"""`sftgan run` and `sftgan record` on small made-up notebooks."""
+"""`sftgan explain` and `sftgan train`: what they write, what they say, and one sentence for what cannot be used."""
 
+import json
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-import nbformat
-import pandas as pd
+import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
-from sftgan import cli, runner
+from sftgan import Explainer, Generator, cli, pictures
+from sftgan.cnns.loading import load_cnn
+
+NET = """
+import torch
+from torch import nn
+
+def make(convolutions=5):
+    torch.manual_seed(0)
+    convs = [layer for k in range(convolutions) for layer in (nn.Conv2d(3 if k == 0 else 4, 4, 3, 1, 1), nn.ReLU())]
+    return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def short():
+    return make(3)
+"""
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """An environment that tests cannot leak into."""
-    for name in ("SFTGAN_COMMAND", "SFTGAN_FIGURES", "PYDEVD_DISABLE_FILE_VALIDATION"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-
-
-def write(path, *cells: str):
-    """A notebook whose first cell holds its parameters."""
-    first, *others = [new_code_cell(cell) for cell in cells]
-    first.metadata["tags"] = ["parameters"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(new_notebook(cells=[first, *others], metadata={"kernelspec": kernel}), path)
-    return path
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with pictures, a net, its weights and a generator, and the program in it."""
+    monkeypatch.chdir(tmp_path)
+    for k in range(6):
+        path = tmp_path / "photos" / f"{k}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (40, 30, 3), np.uint8)).save(path)
+    (tmp_path / "net.py").write_text(NET)
+    torch.manual_seed(1)
+    Explainer(Generator("lsft", eta=5, width=4), size=16).save(tmp_path / "g.safetensors")
+    state = load_cnn("net.py:make").model.state_dict()
+    save_file({name: value + 0.1 for name, value in state.items()}, tmp_path / "w.safetensors")
+    return tmp_path
 
 
 def sftgan(*arguments) -> int:
@@ -37,178 +49,179 @@ def sftgan(*arguments) -> int:
     return stop.value.code
 
 
-def outputs(path) -> str:
-    cells = nbformat.read(path, as_version=4).cells
-    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+OWN = ("--model", "net.py:make", "--generator", "g.safetensors", "--size", "32", "--device", "cpu")
 
 
-def test_run_executes_once_and_again_when_something_changes(tmp_path, capsys, monkeypatch):
-    notebook = write(
-        tmp_path / "a.ipynb", 'profile = "smoke"\nthreshold = 127', "print(profile, threshold + 1)"
+def test_one_picture_gives_a_picture_a_map_and_json(here, capsys):
+    given = (
+        "explain",
+        "photos/0.png",
+        *OWN,
+        "--weights",
+        "w.safetensors",
+        "--class",
+        "2",
+        "--out",
+        "out/map.png",
     )
-    out = tmp_path / "out"
-    monkeypatch.chdir(tmp_path)
-    assert sftgan("run", "a.ipynb", "--out", "out", "-p", "threshold", "100") == 0
-    assert "[1/1] a: " in capsys.readouterr().out
-    assert outputs(out / "notebooks" / "a.ipynb") == "smoke 101\n"
-    page = (out / "book" / "status.md").read_text()
+    assert sftgan(*given) == 0
+    out, err = capsys.readouterr()
+    images = pictures.stacked([pictures.read("photos/0.png", 32)])
+    model = load_cnn("net.py:make", "w.safetensors").model
+    expected = Explainer.load("g.safetensors")(model, images, 2)[0]
+    record = json.loads((here / "out" / "map.json").read_text())
+    assert np.allclose(np.load(here / "out" / "map.npy"), expected, atol=1e-6)
+    assert record["map"]["mean"] == pytest.approx(expected.mean().item(), abs=1e-6)
+    assert record["probability"] == pytest.approx(model(images).softmax(1)[0, 2].item(), abs=1e-5)
+    assert record["class"] == 2 and record["image"] == "photos/0.png" and record["size"] == 32
+    assert record["model"] == "net.py:make" and record["weights"] == "w.safetensors"
+    assert record["generator"] == "g.safetensors"
     assert (
-        "| a | 0 min " in page and "`threshold = 100`" in page and "| mnist | embedded | MNIST 5000" in page
+        out == f"photos/0.png: class 2 (2), probability {record['probability']:.3f}: out/map.png\n"
+        and err == ""
     )
-    assert "sftgan run a.ipynb" in page
-
-    assert sftgan("run", notebook, "--out", out, "-p", "threshold", "100") == 0
-    assert "up to date" in capsys.readouterr().out
-    assert sftgan("run", notebook, "--out", out, "--profile", "cpu") == 0
-    assert "up to date" not in capsys.readouterr().out
-    assert outputs(out / "notebooks" / "a.ipynb") == "cpu 128\n"
+    assert sorted(f.name for f in (here / "out").iterdir()) == ["map.json", "map.npy", "map.png"]
 
 
-def test_run_reports_a_failing_notebook_and_goes_on(tmp_path, capfd):
-    bad = write(tmp_path / "bad.ipynb", "x = 1", "print('before')", "raise ValueError('no such thing')", "x")
-    recorded = nbformat.read(bad, as_version=4)
-    recorded.metadata["sftgan"] = {"code": "as `record` leaves it"}
-    nbformat.write(recorded, bad)
-    good = write(tmp_path / "good.ipynb", "x = 1", "print('good')")
-    assert sftgan("run", bad, good, "--out", tmp_path / "out", "-p", "eta", "4") == 1
-    out, err = capfd.readouterr()
-    assert "sftgan: ValueError: no such thing" in err and "Traceback" not in err
-    assert "[1/2] bad: failed" in out and "[2/2] good: " in out
-    copies = tmp_path / "out" / "notebooks"
-    assert "before" in outputs(copies / "bad.ipynb")
-    assert "good" in outputs(copies / "good.ipynb")
-    assert "eta = 4" in str(nbformat.read(copies / "good.ipynb", as_version=4))  # a field of the profile
-    assert runner._written(copies / "bad.ipynb") == {}  # it is tried again
+def test_a_folder_gives_a_sheet_and_the_predicted_classes(here, capsys):
+    (here / "names.txt").write_text("cat\ndog\nowl\n")
+    assert sftgan("explain", "photos", *OWN, "--names", "names.txt", "--batch", "4") == 0
+    assert capsys.readouterr().out == "6 pictures explained, explained/contact_sheet.png\n"
+    model = load_cnn("net.py:make").model
+    images = pictures.stacked([pictures.read(f"photos/{k}.png", 32) for k in range(6)])
+    for k, best in enumerate(model(images).argmax(1).tolist()):
+        record = json.loads((here / "explained" / f"{k}.json").read_text())
+        assert record["class"] == best and record["name"] == ("cat", "dog", "owl")[best]
+    sheet = Image.open(here / "explained" / "contact_sheet.png")
+    assert sheet.width > 6 * 150 and len(list((here / "explained").iterdir())) == 19
+
+
+def test_a_class_may_be_named(here):
+    (here / "names.txt").write_text("cat\ndog\nowl\n")
+    named = ("explain", "photos/1.png", *OWN, "--names", "names.txt", "--out", "map.png", "--class", "Dog")
+    assert sftgan(*named) == 0
+    assert json.loads((here / "map.json").read_text())["class"] == 1
+
+
+def test_an_unreadable_picture_among_others_is_exit_code_1(here, capsys):
+    (here / "photos" / "3.png").write_text("hello")
+    assert sftgan("explain", "photos/*.png", *OWN) == 1
+    out, err = capsys.readouterr()
+    assert err == "sftgan: the picture photos/3.png cannot be read (not a picture, or damaged): replace it.\n"
+    assert out.startswith("5 of 6 pictures explained") and (here / "explained" / "5.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    "changed, sentence",
     [
-        (["-p", "thresold", "1"], "unknown parameter 'thresold': did you mean 'threshold'?"),
-        (["-p", "threshold"], "-p needs a name and a value"),
-        (["-p", "profile", "cpu"], "--profile"),
-        (["--profile", "smok"], "unknown profile 'smok': did you mean 'smoke'?"),
-        (["01_cgmma"], "unknown notebook '01_cgmma'"),
+        ({"pictures": "gone.jpg"}, "there is no picture gone.jpg"),
+        ({"pictures": "text.jpg"}, "text.jpg cannot be read"),
+        ({"pictures": "photos/*.webp"}, "no picture matches photos/*.webp"),
+        ({"--weights": "w.pt"}, "is a pickle or a zip file"),
+        ({"--weights": "other.safetensors"}, "other.safetensors does not fit the model"),
+        ({"--weights": "gone.safetensors"}, "there is no file gone.safetensors"),
+        ({"--class": "3"}, "class index 3 is out of range: the model has 3 classes"),
+        ({"--class": "-1"}, "class index -1 is out of range"),
+        ({"--class": "cat"}, "class names of net.py:make are not known"),
+        ({"--out": "text.jpg/out"}, "nothing can be written to the folder text.jpg/out"),
+        ({"--out": "photos"}, "photos contains the pictures to be explained"),
+        ({"--model": "torchvision:resnet5"}, "unknown torchvision model 'resnet5': did you mean"),
+        ({"--model": "net.py:mak"}, "unknown function of net.py 'mak': did you mean 'make'?"),
+        ({"--model": "net.py:short"}, "eta is 5, but the net has 3 convolutions"),
+        ({"--generator": "lsft-similer"}, "did you mean 'lsft-similar'"),
+        ({"--generator": "w.safetensors"}, "does not say which generator it holds"),
+        ({"--device": "gpu"}, "unknown device 'gpu'"),
     ],
+    ids=str,
 )
-def test_wrong_input_is_one_sentence(tmp_path, capsys, arguments, sentence):
-    notebook = write(tmp_path / "a.ipynb", "threshold = 127")
-    assert sftgan("run", notebook, "--out", tmp_path / "out", *arguments) == 2
+def test_what_cannot_be_used_is_one_sentence(here, capsys, changed, sentence):
+    (here / "text.jpg").write_text("hello")
+    torch.save({"w": torch.zeros(1)}, here / "w.pt")
+    save_file({"other": torch.zeros(1)}, here / "other.safetensors")
+    options = dict(zip(OWN[::2], OWN[1::2], strict=True)) | {"pictures": "photos/0.png"} | changed
+    picture = options.pop("pictures")
+    assert sftgan("explain", picture, *(word for pair in options.items() for word in pair)) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("sftgan: ") and sentence in err and err.count("\n") == 1 and out == ""
+    assert not list(here.glob("explained/*"))
+
+
+def test_a_huge_picture_is_one_sentence(here, capsys, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
+    assert sftgan("explain", "photos/0.png", *OWN) == 2
+    err = capsys.readouterr().err
+    assert err == "sftgan: the picture photos/0.png has more than 0.001 million pixels: make it smaller.\n"
+
+
+TRAIN = ("--eta", "3", "--width", "2", "--map-size", "16", "--size", "24", "--epochs", "1", "--device", "cpu")
+
+
+def test_a_generator_is_trained_and_used(here, capsys):
+    given = (
+        "train",
+        "photos",
+        "--model",
+        "net.py:make",
+        "--weights",
+        "w.safetensors",
+        "--out",
+        "mine.safetensors",
+    )
+    assert sftgan(*given, *TRAIN) == 0
+    out = capsys.readouterr().out
+    checkpoints = list(here.glob("mine.*.checkpoint"))
+    assert (
+        "5 pictures to train on, 1 held out" in out and len(checkpoints) == 1 and checkpoints[0].name in out
+    )
+    names = [line.split("Dice")[0].strip() for line in out.splitlines() if "Dice" in line]
+    assert names == ["generator", "mean map", "linear fit"] and out.endswith("written: mine.safetensors\n")
+    from sftgan.gan.weights import describe
+
+    said = describe("mine.safetensors")
+    assert (said["eta"], said["width"], said["size"]) == (3, 2, 16)
+    assert said["about"]["pictures"] == "5 to train on, 1 held out" and "Dice" in said["about"]["result"]
+    assert said["about"]["weights"] == "w.safetensors"
+    assert sftgan("explain", "photos/0.png", *OWN, "--generator", "mine.safetensors", "--out", "map.png") == 0
+
+
+@pytest.mark.parametrize(
+    "changed, sentence",
+    [
+        ({"folder": "gone"}, "gone is not a folder of pictures"),
+        ({"--out": "mine.pt"}, "let its name end in .safetensors"),
+        ({"--out": "net.py/mine.safetensors"}, "nothing can be written to the folder net.py"),
+        ({"--kind": "gsfd"}, "unknown generator 'gsfd': did you mean 'gsft'"),
+        ({"--model": "net.py:short", "--eta": "4"}, "eta is 4, but the net has 3 convolutions"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_one_sentence(here, capsys, changed, sentence):
+    options = dict(zip(TRAIN[::2], TRAIN[1::2], strict=True))
+    options |= {"folder": "photos", "--model": "net.py:make", "--out": "mine.safetensors"} | changed
+    folder = options.pop("folder")
+    assert sftgan("train", folder, *(word for pair in options.items() for word in pair)) == 2
     err = capsys.readouterr().err
     assert err.startswith("sftgan: ") and sentence in err and err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_is_no_notebook_is_one_sentence(tmp_path, capsys):
-    (tmp_path / "a.ipynb").write_text("hello")
-    assert sftgan("run", tmp_path / "a.ipynb", "--out", tmp_path / "out") == 2
-    assert "a.ipynb cannot be executed as a notebook" in capsys.readouterr().err
+def test_help_teaches(capsys):
+    for command in ("explain", "train"):
+        assert sftgan(command, "--help") == 0
+        told = capsys.readouterr().out
+        assert f"Example: sftgan {command} " in told and "torchvision:NAME" in told
 
 
-def test_run_refuses_to_overwrite_the_notebook(tmp_path, capsys):
-    notebook = write(tmp_path / "notebooks" / "a.ipynb", "x = 1")
-    assert sftgan("run", notebook, "--out", tmp_path) == 2
-    assert "would overwrite a.ipynb" in capsys.readouterr().err
-
-
-def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
-    notebook = write(
-        tmp_path / "notebooks" / "a.ipynb",
-        'profile = "smoke"',
-        "import os",
-        "print(os.environ['SFTGAN_FIGURES'])",
+def test_the_program_itself_imports_nothing_large():
+    """So that help and mistyped options are answered at once."""
+    code = """
+import sys, types, importlib.util
+place = importlib.util.find_spec("sftgan")
+package = sys.modules["sftgan"] = types.ModuleType("sftgan")
+package.__path__ = place.submodule_search_locations
+import sftgan.cli
+print(*sorted({"torch", "numpy", "pandas", "matplotlib", "PIL"} & set(sys.modules)))
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "\n"
     )
-    assert sftgan("record") == 0
-    assert outputs(notebook) == f"{tmp_path / 'figures' / 'smoke'}\n"
-    text = notebook.read_text()
-    assert "papermill" not in text and "iopub" not in text and '"key"' not in text
-    kept = nbformat.read(notebook, as_version=4)
-    assert kept.metadata["sftgan"] == {"code": runner.code_digest(kept.cells)}
-    kept.cells[-1].source += "  # edited"
-    assert kept.metadata["sftgan"] != {"code": runner.code_digest(kept.cells)}
-    before = notebook.read_bytes()
-    assert sftgan("record", "--profile", "cpu") == 0  # other parameters than its own: only figures are kept
-    assert notebook.read_bytes() == before
-    assert "figures/cpu" in outputs(tmp_path / "_build" / "record" / "cpu" / "notebooks" / "a.ipynb")
-
-
-def test_a_planned_run_keeps_the_times_of_its_stages(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
-    monkeypatch.setenv("SFTGAN_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "log.txt").write_text("2026-11-28 05:00:00 _gan lsft on mnist: 120.0 s\n")
-    write(tmp_path / "notebooks" / "a.ipynb", 'profile = "smoke"', "import time; time.sleep(4)")
-    folder = tmp_path / "figures" / "cpu"
-    folder.mkdir(parents=True)
-    assert sftgan("record", "--profile", "smoke") == 0 and not (tmp_path / "figures" / "smoke").exists()
-    (folder / "plan.csv").write_text(
-        "stage,what,count,predicted CPU minutes\n_gan,GANs,1,3\nother,rest,1,9\n"
-    )
-    assert sftgan("record", "a", "--profile", "cpu") == 0 and not (folder / "stages.csv").exists(), "a part"
-    assert sftgan("record", "--profile", "cpu") == 0
-    kept = pd.read_csv(folder / "stages.csv").set_index("stage")
-    assert kept.loc["_gan", ["computed", "minutes"]].tolist() == [1, 2.0]
-    assert kept.loc["other", "computed"] == 1 and 0 < kept.loc["other", "minutes"] < 2
-
-
-def test_notebooks_that_train_come_first_and_long_ones_begin_those_side_by_side(tmp_path, monkeypatch):
-    order = []
-    monkeypatch.setattr(runner, "execute", lambda job, *_: order.append(job.notebook.stem) or "executed")
-
-    class Pool:
-        def __init__(self, *_, **__): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-        def map(self, function, *columns):
-            return [function(*call) for call in zip(*columns, strict=True)]
-
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
-    names = ["04_dice", "05_faithfulness", "11_beyond_the_paper", "12_leak", "13_switches", "01_cgma"]
-    paths = [str(write(tmp_path / f"{name}.ipynb", 'profile = "smoke"')) for name in names]
-    jobs = runner.plan(paths, "smoke", {}, tmp_path / "out")
-    assert runner.execute_all(jobs, 2) == ["executed"] * 6
-    assert order[:2] == ["01_cgma", "04_dice"] and set(order[2:4]) == set(runner.LONG)
-
-
-def test_values_are_read_as_papermill_reads_them():
-    given = ["a=1", "b=-0.5", "c=1e-3", "d=true", "e=None", "f=mnist", "g=['x', 2]", "h=a=b"]
-    assert cli.parse(given) == {
-        "a": 1, "b": -0.5, "c": 1e-3, "d": True, "e": None, "f": "mnist", "g": ["x", 2], "h": "a=b",
-    }  # fmt: skip
-
-
-def test_the_key_depends_on_the_code_but_not_on_the_outputs(tmp_path):
-    notebook = write(tmp_path / "a.ipynb", "x = 1")
-    key = runner.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key
-    executed = nbformat.read(notebook, as_version=4)
-    executed.cells[0].outputs = [new_output("stream", text="hello")]
-    nbformat.write(executed, notebook)
-    assert runner.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key == key
-    assert runner.plan([str(notebook)], "smoke", {"x": 1}, tmp_path / "out")[0].key == key  # its own default
-    assert runner.plan([str(notebook)], "smoke", {"x": 2}, tmp_path / "out")[0].key != key
-    write(notebook, "x = 3")
-    assert runner.plan([str(notebook)], "smoke", {}, tmp_path / "out")[0].key != key
-
-
-def test_killing_a_run_ends_its_notebooks(tmp_path):
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    code = f"import os, time, pathlib; pathlib.Path({str(notes)!r}, str(os.getpid())).touch(); time.sleep(60)"
-    files = [write(tmp_path / f"{name}.ipynb", "x = 1", code) for name in "ab"]
-    command = [sys.executable, "-c", "from sftgan.cli import main; main()", "run", *map(str, files)]
-    run = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL)
-    assert until(lambda: len(list(notes.iterdir())) == 2), "both run side by side"
-    kernels = [int(file.name) for file in notes.iterdir()]
-    run.kill()
-    run.wait()
-    assert until(lambda: not any(Path(f"/proc/{kernel}").exists() for kernel in kernels))
-
-
-def until(condition, seconds=40) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.2)
-    return condition()

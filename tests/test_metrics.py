@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sftgan import metrics
-from sftgan.bootstrap import bootstrap_ci, resampled, statistic_ci
 from sftgan.errors import InputError
+from sftgan.intervals import bootstrap_ci, resampled, statistic_ci
 from sftgan.metrics import binarise, confusion, correlation, dice
 
 PREDICTION = torch.tensor([[[1, 1, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]], dtype=torch.bool)

@@ -14,9 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sftgan import runner
-from sftgan.data import REGISTRY
-from sftgan.profile import load_profile
+from sftgan.companion.data.registry import REGISTRY
+from sftgan.companion.recording import runner
+from sftgan.companion.study.profile import load_profile
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
-from sftgan import survey, votes
-from sftgan.survey import Question
+from sftgan.companion.chapters import survey, votes
+from sftgan.companion.chapters.survey import Question
 
 from .conftest import ROOT
 

@@ -1,0 +1,1 @@
+"""Grad-CAMs of all layers, their cumulative averages, and conditions made of them."""

@@ -1,0 +1,1 @@
+"""CNNs: the paper's architectures, their normalisation and their weights."""

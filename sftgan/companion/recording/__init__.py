@@ -1,0 +1,1 @@
+"""Runs of the notebooks and the record of what they found."""

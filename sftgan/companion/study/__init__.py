@@ -1,0 +1,1 @@
+"""The study: profiles, configs, stages and their cache."""

@@ -1,0 +1,1 @@
+"""SFT generators: networks, training, examples, files."""
