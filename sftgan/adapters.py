@@ -29,7 +29,7 @@ _DEFAULT = "lsft-dissimilar"
 _ROUNDING, _NOISE = 1e-3, 10.0
 
 
-class _Face:
+class _Adapter:
     """Common part of the interfaces; images that exceed [0, 1] by up to ``beyond`` are clipped, others refused."""
 
     def __init__(
@@ -131,7 +131,7 @@ class SFTGANCAM:
             )
         self.model = model
         self.target_layers = target_layers
-        self._face = _Face(model, explainer, mean, std, _ROUNDING)
+        self._face = _Adapter(model, explainer, mean, std, _ROUNDING)
         self._images: Tensor
 
     def __call__(
@@ -252,7 +252,7 @@ def quantus_explain(
     >>> quantus_explain(model, np.zeros((1, 3, 16, 16)), np.array([1]), explainer=explainer).shape
     (1, 1, 16, 16)
     """
-    face = _Face(model if device is None else model.to(device), explainer, mean, std, _NOISE)
+    face = _Adapter(model if device is None else model.to(device), explainer, mean, std, _NOISE)
     maps = face.explain(face.images(torch.as_tensor(inputs)), torch.as_tensor(targets))
     return maps[:, None].float().cpu().numpy()
 
@@ -314,7 +314,7 @@ def _captum_face() -> type:
             std: Sequence[float] = IMAGENET_STD,
         ):
             super().__init__(model)
-            self._face = _Face(model, explainer, mean, std, _NOISE)
+            self._face = _Adapter(model, explainer, mean, std, _NOISE)
 
         @log_usage()  # NoiseTunnel calls the function inside this wrapper
         def attribute(self, inputs: Tensor | tuple[Tensor], target: Any = None) -> Tensor | tuple[Tensor]:

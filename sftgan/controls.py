@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sftgan.cams.gradcam import minmax
-from sftgan.gan.examples import Examples, Explained
+from sftgan.gan.examples import Examples, ExplainedImages
 
 CONTROLS = (
     "all ones", "luminance", "mean map", "class mean map", "mean activation", "last CGMA", "mean of CGMAs", "linear",
@@ -17,7 +17,7 @@ CONTROLS = (
 
 
 def controls(
-    test: Explained, train: Explained, pooled: Float[Tensor, " regressors"] | None = None
+    test: ExplainedImages, train: ExplainedImages, pooled: Float[Tensor, " regressors"] | None = None
 ) -> dict[str, Float[Tensor, "n h w"]]:
     """Compute the control maps of the test examples.
 

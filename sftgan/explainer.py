@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sftgan.cams.conditions import Reading, pictures, scalar
+from sftgan.cams.conditions import ConditionSpec, pictures, scalar
 from sftgan.cams.gradcam import check_images, coarse_cams
 from sftgan.cams.model_state import evaluation_mode
 from sftgan.cams.targets import Targets, split
@@ -25,7 +25,7 @@ class Explainer:
     ----------
     generator
         A trained ``Generator``.
-    reading
+    spec
         How its conditions were made in training; None for the paper's way.
     size
         Shorter side in pixels of the images that the generator is given, best that of its training images; None
@@ -36,7 +36,7 @@ class Explainer:
     Raises
     ------
     InputError
-        If the reading does not give as many conditions as the generator takes, or ``size`` or ``batch`` is less
+        If the spec does not give as many conditions as the generator takes, or ``size`` or ``batch`` is less
         than 1.
 
     Examples
@@ -52,16 +52,20 @@ class Explainer:
     """
 
     def __init__(
-        self, generator: Generator, reading: Reading | None = None, size: int | None = None, batch: int = 16
+        self,
+        generator: Generator,
+        spec: ConditionSpec | None = None,
+        size: int | None = None,
+        batch: int = 16,
     ):
         self.generator = generator
-        self.reading = reading or Reading(generator.eta)
+        self.spec = spec or ConditionSpec(generator.eta)
         self.size = size
         self.batch = batch
-        if self.reading.channels != generator.eta:
+        if self.spec.channels != generator.eta:
             raise InputError(
-                f"the reading gives {self.reading.channels} conditions, but the generator takes {generator.eta}: "
-                "give the reading it was trained with."
+                f"the spec gives {self.spec.channels} conditions, but the generator takes {generator.eta}: "
+                "give the spec it was trained with."
             )
         if batch < 1 or (size is not None and size < 1):
             raise InputError(f"size and batch must be at least 1, got size={size} and batch={batch}.")
@@ -106,7 +110,7 @@ class Explainer:
         Returns
         -------
         Explainer
-            The explainer with generator, reading and size of the file.
+            The explainer with generator, spec and size of the file.
 
         Raises
         ------
@@ -122,7 +126,7 @@ class Explainer:
         return cls(*weights.load(Path(path)))
 
     def save(self, path: str | Path, about: dict[str, str] | None = None) -> None:
-        """Write generator, reading and size to one file.
+        """Write generator, spec and size to one file.
 
         Parameters
         ----------
@@ -147,7 +151,7 @@ class Explainer:
         ...     Explainer.load(path).size
         24
         """
-        weights.save(Path(path), self.generator, self.reading, self.size, about or {})
+        weights.save(Path(path), self.generator, self.spec, self.size, about or {})
 
     def __call__(
         self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets = None
@@ -163,7 +167,7 @@ class Explainer:
         images
             Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
         targets
-            What is explained, see ``sftgan.targets.Targets``; None for what the reading says, by default the
+            What is explained, see ``sftgan.targets.Targets``; None for what the spec says, by default the
             predicted classes. A single callable is given the outputs of ``batch`` images at a time.
 
         Returns
@@ -188,7 +192,7 @@ class Explainer:
             place.copy_(self._draw(model, part, some))
         return maps
 
-    def see(
+    def prepare(
         self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets = None
     ) -> tuple[Float[Tensor, "b c h2 w2"], Float[Tensor, "b eta h2 w2"], Float[Tensor, "b h2 w2"], Any]:
         """Compute the generator's input and its target, for all images at once.
@@ -200,7 +204,7 @@ class Explainer:
         images
             Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
         targets
-            What is explained, see ``sftgan.targets.Targets``; None for what the reading says, by default the
+            What is explained, see ``sftgan.targets.Targets``; None for what the spec says, by default the
             predicted classes.
 
         Returns
@@ -222,20 +226,20 @@ class Explainer:
         >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
         >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> explainer = Explainer(Generator("lsft", eta=2, width=4), size=12)
-        >>> [tuple(part.shape) for part in explainer.see(model, torch.rand(1, 3, 16, 16))]
+        >>> [tuple(part.shape) for part in explainer.prepare(model, torch.rand(1, 3, 16, 16))]
         [(1, 3, 12, 12), (1, 2, 12, 12), (1, 12, 12), (1, 2)]
         """
         height, width = images.shape[-2:]
         scale = 1 if self.size is None else self.size / min(height, width)
         shape = round(height * scale), round(width * scale)
-        targets = self.reading.explained(targets)
-        cams = coarse_cams(model, images, targets, self.reading.tap, shape, self.reading.gradients)
-        return pictures(images, shape), *self.reading.read(cams), cams.logits
+        targets = self.spec.explained_class_for(targets)
+        cams = coarse_cams(model, images, targets, self.spec.tap, shape, self.spec.gradients)
+        return pictures(images, shape), *self.spec.conditions_and_target(cams), cams.logits
 
     def _draw(
         self, model: nn.Module, images: Float[Tensor, "b c h w"], targets: Targets
     ) -> Float[Tensor, "b h w"]:
-        shown, given, _, _ = self.see(model, images, targets)
+        shown, given, _, _ = self.prepare(model, images, targets)
         like = next(self.generator.parameters())
         shown = shown.expand(-1, 3, -1, -1)
         with torch.no_grad(), evaluation_mode(self.generator):

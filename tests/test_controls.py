@@ -9,14 +9,16 @@ from sftgan.cnns.architectures import build, target_layer
 from sftgan.companion.study import methods as study_methods
 from sftgan.controls import CONTROLS, controls, linear_fit, linear_map
 from sftgan.errors import InputError
-from sftgan.gan.examples import Examples, Explained
+from sftgan.gan.examples import Examples, ExplainedImages
 
 
-def explained_of(images, conditions, targets, predictions=None) -> Explained:
+def explained_of(images, conditions, targets, predictions=None) -> ExplainedImages:
     n = len(images)
     classes = torch.zeros(n, dtype=torch.long) if predictions is None else torch.tensor(predictions)
     shown = Examples(images, conditions, targets)
-    return Explained(shown, classes, classes, None, None, torch.zeros(3), torch.full_like(targets, 0.25))
+    return ExplainedImages(
+        shown, classes, classes, None, None, torch.zeros(3), torch.full_like(targets, 0.25)
+    )
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def net():
     return build("vgg16", 5, 1 / 16, 16, 4).eval()
 
 
-def explained(net, methods=study_methods.METHODS, images=None, seed=0, arch="vgg16"):
+def explained(net, methods=study_methods.OTHER_METHODS, images=None, seed=0, arch="vgg16"):
     images = (
         torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) if images is None else images
     )
@@ -101,7 +103,7 @@ def explained(net, methods=study_methods.METHODS, images=None, seed=0, arch="vgg
 
 def test_every_method_gives_scaled_maps_of_the_images_size(net):
     found = explained(net)
-    assert tuple(found) == study_methods.METHODS
+    assert tuple(found) == study_methods.OTHER_METHODS
     for maps in found.values():
         assert maps.shape == (3, 16, 16) and maps.dtype == torch.float32
         assert maps.amin((1, 2)).tolist() == [0] * 3 and set(maps.amax((1, 2)).tolist()) <= {0.0, 1.0}

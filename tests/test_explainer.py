@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sftgan import Explainer, Generator, InputError, cgma, layer_cams
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def parts():
 @pytest.mark.parametrize("rounding, tap", [("double", "post"), ("single", "pre")])
 def test_equals_its_steps_done_by_hand(parts, rounding, tap):
     model, generator, images = parts
-    maps = Explainer(generator, Reading(5, tap, rounding))(model, images, targets=[0, 4, 2])
+    maps = Explainer(generator, ConditionSpec(5, tap, rounding))(model, images, targets=[0, 4, 2])
     cams = layer_cams(model, images, targets=[0, 4, 2], tap=tap)
     with torch.no_grad():
         expected = generator.eval()(images, cgma(cams.maps, 5, rounding))
@@ -45,7 +45,7 @@ def test_arguments_have_their_effect(parts):
     model, generator, images = parts
     maps = Explainer(generator)(model, images, targets=0)
     assert not torch.equal(maps, Explainer(generator)(model, images, targets=1))
-    assert not torch.equal(maps, Explainer(generator, Reading(5, "pre"))(model, images, targets=0))
+    assert not torch.equal(maps, Explainer(generator, ConditionSpec(5, "pre"))(model, images, targets=0))
     predicted = model(images).argmax(1)
     by_default = Explainer(generator)(model, images)
     assert torch.equal(by_default, Explainer(generator)(model, images, targets=predicted))
@@ -73,4 +73,4 @@ def test_bad_images_and_targets_are_said_in_a_sentence(parts):
     with pytest.raises(InputError, match=r"images must lie in \[0, 1\]"):
         explain(model, images * 255)
     with pytest.raises(InputError, match="tap"):
-        Explainer(generator, Reading(5, "behind"))(model, images)
+        Explainer(generator, ConditionSpec(5, "behind"))(model, images)

@@ -33,7 +33,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class ConditionSpec:
     """Settings that say how conditions and target are computed from the Grad-CAMs of a CNN.
 
     Attributes
@@ -72,7 +72,7 @@ class Reading:
     Examples
     --------
     >>> import torch
-    >>> conditions, target = Reading(eta=3).read(torch.rand(2, 13, 8, 8))
+    >>> conditions, target = ConditionSpec(eta=3).conditions_and_target(torch.rand(2, 13, 8, 8))
     >>> conditions.shape, target.shape
     (torch.Size([2, 3, 8, 8]), torch.Size([2, 8, 8]))
     """
@@ -103,7 +103,7 @@ class Reading:
         """Number of conditions."""
         return self.eta - self.leave_out
 
-    def explained(self, targets: Any) -> Any:
+    def explained_class_for(self, targets: Any) -> Any:
         """Choose the targets to explain.
 
         Parameters
@@ -118,7 +118,8 @@ class Reading:
 
         Examples
         --------
-        >>> Reading(explained_class="first").explained(None), Reading().explained([3, 1])
+        >>> spec = ConditionSpec(explained_class="first")
+        >>> spec.explained_class_for(None), ConditionSpec().explained_class_for([3, 1])
         (0, [3, 1])
         """
         return 0 if targets is None and self.explained_class == "first" else targets
@@ -143,7 +144,7 @@ class Reading:
 
         Examples
         --------
-        >>> Reading(eta=2).weights(4)
+        >>> ConditionSpec(eta=2).weights(4)
         tensor([[1.0000, 0.0000, 0.0000, 0.0000],
                 [0.2500, 0.2500, 0.2500, 0.2500],
                 [0.0000, 0.0000, 0.0000, 1.0000]], dtype=torch.float64)
@@ -162,7 +163,7 @@ class Reading:
             conditions = layers[:, [p - 1 for p in positions(layers.shape[1], self.eta, self.rounding)]]
         return torch.cat([conditions[:, : self.channels], target], dim=1)[0, :, :, 0]
 
-    def read(
+    def conditions_and_target(
         self, cams: Float[Tensor, "b n h w"] | CoarseCams
     ) -> tuple[Float[Tensor, "b channels h w"], Float[Tensor, "b h w"]]:
         """Compute conditions and target from the Grad-CAMs of all layers.
@@ -186,7 +187,7 @@ class Reading:
         --------
         >>> import torch
         >>> maps = torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1)
-        >>> conditions, target = Reading(eta=3).read(maps)
+        >>> conditions, target = ConditionSpec(eta=3).conditions_and_target(maps)
         >>> conditions.flatten(), target.flatten()
         (tensor([1.0000, 0.5000, 0.5000]), tensor([0.5000]))
         """
@@ -367,4 +368,6 @@ def conditions(
     >>> conditions(model, torch.rand(1, 3, 16, 16), eta=2).shape
     torch.Size([1, 2, 16, 16])
     """
-    return Reading(eta, tap, rounding).read(coarse_cams(model, images, targets, tap, size))[0]
+    return ConditionSpec(eta, tap, rounding).conditions_and_target(
+        coarse_cams(model, images, targets, tap, size)
+    )[0]

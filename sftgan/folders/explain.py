@@ -177,7 +177,7 @@ def explain(
     """
     cnn.model.to(device)
     explainer.generator.to(device)
-    target = explainer.reading.explained(target)
+    target = explainer.spec.explained_class_for(target)
     pictures = list(where)
     done = Written()
     sheet = _Sheet(where[pictures[0]].parent)

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sftgan import metrics
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.loading import CNN
 from sftgan.controls import linear_fit, linear_map
 from sftgan.errors import InputError, check_name
 from sftgan.explainer import Explainer
-from sftgan.gan.examples import Examples, examples
+from sftgan.gan.examples import Examples, explain_images
 from sftgan.gan.networks import KINDS
 from sftgan.gan.training import GANRecipe, generate, train_gan
 from sftgan.intervals import bootstrap_ci
@@ -35,7 +35,7 @@ class Prepared:
         Examples for training.
     held_out
         Examples for evaluation.
-    reading
+    spec
         Settings that turn Grad-CAMs into conditions and targets.
     checkpoint
         File for the state of the training. Its name depends on the pictures, the CNN's weights and all options
@@ -44,7 +44,7 @@ class Prepared:
 
     train: Examples
     held_out: Examples
-    reading: Reading
+    spec: ConditionSpec
     checkpoint: Path
 
     def summary(self) -> str:
@@ -150,14 +150,14 @@ def prepare(
         raise InputError(f"{out} must be a safetensors file: let its name end in .safetensors.")
     check_writable(out.parent)
     paths = pictures_in(folder)
-    reading, side = Reading(recipe.eta), size or cnn.size
+    spec, side = ConditionSpec(recipe.eta), size or cnn.size
     state = {name: value.cpu().float().numpy() for name, value in cnn.model.state_dict().items()}
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     options = replace(recipe, epochs=0), map_size, side, held_out, seed
     key = joblib.hash((state, files, options))
     cnn.model.to(device)
     found = [
-        examples(cnn.model, stacked(photos), map_size, reading, batch=batch)[0]
+        explain_images(cnn.model, stacked(photos), map_size, spec, batch=batch)[0]
         for photos in batches(paths, side, batch, [])
     ]
     n = sum(map(len, found))
@@ -171,7 +171,7 @@ def prepare(
     return Prepared(
         everything.subset(order[n_held:]),
         everything.subset(order[:n_held]),
-        reading,
+        spec,
         out.with_name(f"{out.stem}.{key[:8]}.checkpoint"),
     )
 
@@ -208,7 +208,7 @@ def train(prepared: Prepared, recipe: GANRecipe, seed: int = 0, device: str = "c
         "linear fit": linear_map(linear_fit([prepared.train]), test),
     }
     losses = gan.losses.groupby("epoch")[["discriminator", "adversarial", "reconstruction"]].mean()
-    explainer = Explainer(gan.generator.cpu(), prepared.reading, test.targets.shape[-1])
+    explainer = Explainer(gan.generator.cpu(), prepared.spec, test.targets.shape[-1])
     agreement = {name: _agreement(maps, test.targets) for name, maps in drawn.items()}
     return Judged(explainer, losses, agreement, len(test))
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sftgan.cams.conditions import Reading, pictures
+from sftgan.cams.conditions import ConditionSpec, pictures
 from sftgan.cams.gradcam import block_cam, coarse_cams
 
 
@@ -89,7 +89,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedImages:
     """Images with all that one CNN says about them, at the size of the GANs.
 
     Attributes
@@ -125,11 +125,11 @@ class Explained:
         return torch.full_like(self.examples.targets, torch.nan) if self.masks is None else self.masks.float()
 
 
-def examples(
+def explain_images(
     model: nn.Module,
     images: Float[Tensor, "n 3 h w"],
     size: int,
-    reading: Reading | None = None,
+    spec: ConditionSpec | None = None,
     block: nn.Module | None = None,
     batch: int = 64,
     targets: Int[Tensor, " n"] | None = None,
@@ -144,14 +144,14 @@ def examples(
         Images (n, 3, H, W) in [0, 1], on any device.
     size
         Side of the examples in pixels.
-    reading
+    spec
         How conditions and target are computed; None for the paper's way.
     block
-        Module whose Grad-CAM is the target if ``reading.target`` is "last"; None for the last convolution.
+        Module whose Grad-CAM is the target if ``spec.target`` is "last"; None for the last convolution.
     batch
         Number of images at a time, on the model's device.
     targets
-        Class to explain for each image; None for what ``reading.explained_class`` says.
+        Class to explain for each image; None for what ``spec.explained_class`` says.
 
     Returns
     -------
@@ -169,20 +169,20 @@ def examples(
     >>> import torch
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(32, 5))
-    >>> shown, dead, logits = examples(model, torch.rand(3, 3, 8, 8), size=16, reading=Reading(eta=2))
+    >>> shown, dead, logits = examples(model, torch.rand(3, 3, 8, 8), size=16, spec=ConditionSpec(eta=2))
     >>> shown.conditions.shape, dead.shape, logits.shape
     (torch.Size([3, 2, 16, 16]), torch.Size([3, 2]), torch.Size([3, 5]))
     """
-    reading = reading or Reading()
+    spec = spec or ConditionSpec()
     parts, dead, logits = [], [], []
     device = next(model.parameters()).device
     for i in range(0, len(images), batch):
         chunk = images[i : i + batch].to(device)
-        classes = reading.explained(None if targets is None else targets[i : i + batch].to(device))
-        cams = coarse_cams(model, chunk, classes, reading.tap, size, reading.gradients)
+        classes = spec.explained_class_for(None if targets is None else targets[i : i + batch].to(device))
+        cams = coarse_cams(model, chunk, classes, spec.tap, size, spec.gradients)
         shown = pictures(chunk, (size, size))
-        conditions, target = reading.read(cams)
-        if block is not None and reading.target == "last":
+        conditions, target = spec.conditions_and_target(cams)
+        if block is not None and spec.target == "last":
             target = block_cam(model, block, chunk, classes, size)
         parts.append(Examples(*(part.to(images.device) for part in (shown, conditions, target))))
         dead.append(cams.dead.to(images.device))

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save as as_bytes
 from torch import Tensor
 
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.errors import InputError, check_name
 from sftgan.files import GENERATOR_KEY, READ_AGAIN, name_some, read_safetensors, tensor_differences, write
 from sftgan.gan.networks import Generator
@@ -29,7 +29,7 @@ _FOLDER = Path(str(resources.files("sftgan"))) / "pretrained"
 
 
 def save(
-    path: str | Path, generator: Generator, reading: Reading, size: int | None = None,
+    path: str | Path, generator: Generator, spec: ConditionSpec, size: int | None = None,
     about: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Write a generator with everything that is needed to use it.
@@ -42,7 +42,7 @@ def save(
         File to write; its name ends in ``.safetensors``.
     generator
         The generator.
-    reading
+    spec
         How its conditions are made.
     size
         Shorter side in pixels of the images that it is given; None for the size of the user's images.
@@ -52,7 +52,7 @@ def save(
     Raises
     ------
     InputError
-        If the net is not a ``Generator``, the reading gives another number of conditions, the path, size or
+        If the net is not a ``Generator``, the spec gives another number of conditions, the path, size or
         notes are unusable, or the file cannot be written.
 
     Examples
@@ -60,20 +60,20 @@ def save(
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from sftgan.networks import Generator
-    >>> from sftgan.reading import Reading
+    >>> from sftgan.spec import Reading
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder) / "mine.safetensors"
-    ...     save(path, Generator("gsft", eta=4, width=4), Reading(4), size=32, about={"data": "digits"})
-    ...     generator, reading, size = load(path)
-    >>> generator.kind, reading.eta, size
+    ...     save(path, Generator("gsft", eta=4, width=4), ConditionSpec(4), size=32, about={"data": "digits"})
+    ...     generator, spec, size = load(path)
+    >>> generator.kind, spec.eta, size
     ('gsft', 4, 32)
     """
     if not isinstance(generator, Generator):
         raise InputError(f"only a Generator can be saved, but this is a {type(generator).__name__}.")
-    if reading.channels != generator.eta:
+    if spec.channels != generator.eta:
         raise InputError(
-            f"the reading gives {reading.channels} conditions, but the generator takes {generator.eta}: "
-            "give the reading it was trained with."
+            f"the spec gives {spec.channels} conditions, but the generator takes {generator.eta}: "
+            "give the spec it was trained with."
         )
     if Path(path).suffix != ".safetensors":
         raise InputError(f"{path} must be a safetensors file: let its name end in .safetensors.")
@@ -83,12 +83,12 @@ def save(
     if not all(isinstance(word, str) for item in about.items() for word in item):
         raise InputError(f"about is {about!r}: give strings only.")
     said = {"version": FORMAT} | {name: getattr(generator, name) for name in _BUILT_WITH}
-    said |= {"reading": asdict(reading), "size": size, "about": about}
+    said |= {"reading": asdict(spec), "size": size, "about": about}
     tensors = {name: value.cpu().contiguous() for name, value in generator.state_dict().items()}
     write(path, as_bytes(tensors, {GENERATOR_KEY: json.dumps(said)}))
 
 
-def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
+def load(path: str | Path) -> tuple[Generator, ConditionSpec, int | None]:
     """Load what ``save`` wrote, without drawing random numbers.
 
     Parameters
@@ -98,7 +98,7 @@ def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
 
     Returns
     -------
-    tuple[Generator, Reading, int | None]
+    tuple[Generator, ConditionSpec, int | None]
         The generator, on the CPU and in evaluation mode; how its conditions are made; and the shorter side in
         pixels of the images that it is given, None for the size of the user's images.
 
@@ -110,25 +110,25 @@ def load(path: str | Path) -> tuple[Generator, Reading, int | None]:
 
     Examples
     --------
-    >>> generator, reading, size = load(pretrained("lsft-similar"))
-    >>> generator.kind, reading.eta, size
+    >>> generator, spec, size = load(pretrained("lsft-similar"))
+    >>> generator.kind, spec.eta, size
     ('lsft', 8, 32)
     """
     said, tensors = _read_generator(path)
     try:
         with torch.device("meta"):
             generator = Generator(**{name: said[name] for name in _BUILT_WITH})
-        reading, size = Reading(**said["reading"]), said["size"]
+        spec, size = ConditionSpec(**said["reading"]), said["size"]
     except (InputError, TypeError, KeyError) as error:
         raise InputError(f"{path} does not describe a known generator ({error}): {READ_AGAIN}.") from None
     differ = tensor_differences(generator.state_dict(), tensors, "that generator")
-    if reading.channels != generator.eta:
-        differ = f"its reading gives {reading.channels} conditions"
+    if spec.channels != generator.eta:
+        differ = f"its spec gives {spec.channels} conditions"
     if differ:
         what = ", ".join(f"{name} {said[name]}" for name in _BUILT_WITH)
         raise InputError(f"{path} says that it holds {what}, but {differ}: {READ_AGAIN}.")
     generator.to_empty(device="cpu").to(tensors["tail.weight"].dtype).load_state_dict(tensors)
-    return generator.eval(), reading, size
+    return generator.eval(), spec, size
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict[str, Any]
-        The entries version, kind, eta, width, variant, channels, reading, size and about.
+        The entries version, kind, eta, width, variant, channels, spec, size and about.
 
     Raises
     ------

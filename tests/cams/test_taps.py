@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sftgan import Explainer, Generator, InputError, Normalised, layer_cams
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cams.model_state import evaluation_mode
 from sftgan.cams.targets import score
 from tests.cams.any_cnn import hand_cams, pictures, plain
@@ -153,7 +153,9 @@ def test_the_explainer_draws_at_its_size_and_enlarges():
     assert maps.shape == (3, 32, 48) and shapes == [[(16, 24)] * 2] * 2
     with torch.no_grad():
         shown = F.interpolate(images, (16, 24), mode="bilinear", antialias=True)
-        drawn = generator.eval()(shown, Reading(2).read(layer_cams(model, images, size=(16, 24)).maps)[0])
+        drawn = generator.eval()(
+            shown, ConditionSpec(2).conditions_and_target(layer_cams(model, images, size=(16, 24)).maps)[0]
+        )
         expected = F.interpolate(drawn[:, None], (32, 48), mode="bilinear")[:, 0]
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=0)
 
@@ -165,7 +167,7 @@ def test_a_reading_of_the_first_class_explains_it_unless_told_otherwise():
         Odd().eval(),
         pictures(6, 16, dtype=torch.float32),
     )
-    explain = Explainer(generator, Reading(2, explained_class="first"))
+    explain = Explainer(generator, ConditionSpec(2, explained_class="first"))
     assert torch.equal(explain(model, images), explain(model, images, 0))
     assert not torch.equal(explain(model, images), explain(model, images, 1))
 

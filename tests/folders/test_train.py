@@ -10,12 +10,12 @@ from PIL import Image
 from torch import nn
 
 from sftgan import Explainer, InputError, files, metrics, pictures
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.loading import CNN
 from sftgan.controls import linear_fit, linear_map
 from sftgan.folders import train as train_folder
 from sftgan.gan import training
-from sftgan.gan.examples import examples
+from sftgan.gan.examples import explain_images
 from sftgan.gan.training import GANRecipe
 
 RECIPE = GANRecipe("lsft", eta=3, width=2, epochs=2, batch=4)
@@ -46,7 +46,7 @@ def prepare(folder, **options):
 def test_the_examples_are_those_of_the_pictures_split_once(folder):
     prepared = prepare(folder, held_out=0.3, batch=4)
     seen = pictures.stacked([pictures.read(path, 24) for path in pictures.pictures_in(folder)])
-    expected = examples(cnn().model, seen, 16, Reading(3))[0]
+    expected = explain_images(cnn().model, seen, 16, ConditionSpec(3))[0]
     both = torch.cat([prepared.train.targets, prepared.held_out.targets])
     assert (len(prepared.train), len(prepared.held_out)) == (7, 3) and both.shape == (10, 16, 16)
     order = [int((expected.targets - one).abs().flatten(1).amax(1).argmin()) for one in both]

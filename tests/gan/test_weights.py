@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns import loading
 from sftgan.cnns.normalised import Normalised
 from sftgan.errors import InputError
@@ -34,7 +34,7 @@ def cnn(classes=10, width=6) -> nn.Sequential:
 @pytest.fixture
 def path(tmp_path):
     """Of a saved generator."""
-    weights.save(tmp_path / "g.safetensors", generator(), Reading(5), 32, {"data": "digits"})
+    weights.save(tmp_path / "g.safetensors", generator(), ConditionSpec(5), 32, {"data": "digits"})
     return tmp_path / "g.safetensors"
 
 
@@ -59,13 +59,13 @@ def said(call, *arguments) -> str:
 @pytest.mark.parametrize("size", [None, 24])
 def test_what_is_saved_comes_back_bit_by_bit(tmp_path, kind, others, size):
     saved = generator(kind, **others)
-    reading = Reading(6, tap="pre", leave_out=1, minmax_conditions=True)
-    weights.save(tmp_path / "g.safetensors", saved, reading, size)
+    spec = ConditionSpec(6, tap="pre", leave_out=1, minmax_conditions=True)
+    weights.save(tmp_path / "g.safetensors", saved, spec, size)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     loaded, read, drawn_at = weights.load(tmp_path / "g.safetensors")
     assert torch.equal(torch.get_rng_state(), before), "random numbers were drawn"
-    assert (read, drawn_at, loaded.training) == (reading, size, False)
+    assert (read, drawn_at, loaded.training) == (spec, size, False)
     for name in ("kind", "eta", "width", "variant", "channels"):
         assert getattr(loaded, name) == getattr(saved, name)
     for (name, ours), (other, theirs) in zip(
@@ -80,16 +80,16 @@ def test_what_is_saved_comes_back_bit_by_bit(tmp_path, kind, others, size):
 
 
 def test_a_generator_in_half_precision_stays_one(tmp_path):
-    weights.save(tmp_path / "g.safetensors", generator().bfloat16(), Reading(5))
+    weights.save(tmp_path / "g.safetensors", generator().bfloat16(), ConditionSpec(5))
     loaded, *_ = weights.load(tmp_path / "g.safetensors")
     assert loaded.tail.weight.dtype == torch.bfloat16
     assert torch.equal(loaded.tail.weight, generator().bfloat16().tail.weight)
 
 
 def test_the_file_says_everything(path):
-    reading = {"eta": 5, "tap": "post", "rounding": "double", "target": "last", "leave_out": 0}
+    spec = {"eta": 5, "tap": "post", "rounding": "double", "target": "last", "leave_out": 0}
     found = weights.describe(path)
-    assert found.pop("reading").items() >= reading.items()
+    assert found.pop("reading").items() >= spec.items()
     assert found == {
         "version": 1,
         "kind": "lsft",
@@ -105,7 +105,7 @@ def test_the_file_says_everything(path):
 def test_the_same_generator_gives_the_same_bytes_in_another_process(path, tmp_path):
     """safetensors writes the entries of its metadata in an order that differs from process to process."""
     code = (
-        "import sys, torch; from sftgan.weights import *; from sftgan.reading import Reading; torch.set_num_threads(1);"
+        "import sys, torch; from sftgan.weights import *; from sftgan.spec import Reading; torch.set_num_threads(1);"
         "g, r, s = load(sys.argv[1]); save(sys.argv[2], g, r, s, describe(sys.argv[1])['about'])"
     )
     again = tmp_path / "again.safetensors"
@@ -116,7 +116,7 @@ def test_the_same_generator_gives_the_same_bytes_in_another_process(path, tmp_pa
 def test_saving_replaces_in_one_step_and_leaves_nothing_behind(path, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    assert "cannot be written (disk full)" in said(weights.save, path, generator("gsft"), Reading(5))
+    assert "cannot be written (disk full)" in said(weights.save, path, generator("gsft"), ConditionSpec(5))
     assert path.read_bytes() == before and [p.name for p in path.parent.glob("g*")] == [path.name]
 
 
@@ -125,15 +125,15 @@ def test_what_cannot_be_saved_is_said_in_a_sentence(tmp_path):
     (tmp_path / "taken").write_text("")
     for arguments, sentence in (
         (
-            (path, ConcatGenerator(5, 4), Reading(5)),
+            (path, ConcatGenerator(5, 4), ConditionSpec(5)),
             "only a Generator can be saved, but this is a ConcatGenerator",
         ),
-        ((path, net, Reading(8)), "the reading gives 8 conditions, but the generator takes 5"),
-        ((tmp_path / "g.pt", net, Reading(5)), "let its name end in .safetensors"),
-        ((path, net, Reading(5), 0), "size is 0"),
-        ((path, net, Reading(5), 32, {"epochs": 3}), "give strings only"),
+        ((path, net, ConditionSpec(8)), "the spec gives 8 conditions, but the generator takes 5"),
+        ((tmp_path / "g.pt", net, ConditionSpec(5)), "let its name end in .safetensors"),
+        ((path, net, ConditionSpec(5), 0), "size is 0"),
+        ((path, net, ConditionSpec(5), 32, {"epochs": 3}), "give strings only"),
         (
-            (tmp_path / "taken" / "g.safetensors", net, Reading(5)),
+            (tmp_path / "taken" / "g.safetensors", net, ConditionSpec(5)),
             "cannot be written .* choose another place",
         ),
     ):
@@ -214,7 +214,7 @@ def altered(path, tensors=None, **fields):
             {"reading": {"eta": 5, "colour": "red"}},
             "does not describe a known generator .*unexpected keyword argument 'colour'",
         ),
-        ({"reading": {"eta": 8}}, "but its reading gives 8 conditions"),
+        ({"reading": {"eta": 8}}, "but its spec gives 8 conditions"),
         ({"eta": 4, "reading": {"eta": 4}}, r"eta 4, .* but that generator lacks \d+ of its tensors"),
         ({"kind": "gsft"}, r"condition_network.0.0.weight is \(8, 1, 3, 3\) in the file and \(8, 5, 3, 3\)"),
         ({"width": 8}, "width 8, variant paper, channels 1, but .*the first of"),

@@ -15,7 +15,7 @@ from sftgan import metrics
 from sftgan.companion.chapters.students import (
     DRAWN,
     FEW,
-    FREE,
+    FREE_INPUTS,
     INPUTS,
     SCORED,
     STUDENT,
@@ -35,9 +35,9 @@ from sftgan.companion.study.study import Study
 from sftgan.errors import InputError, check_name
 from sftgan.gan.training import GANRecipe
 
-KINDS = {"LSFT": ("lsft", "sft"), "GSFT": ("gsft", "sft"), "CNN": ("lsft", "concatenation")}
+STUDENT_KINDS = {"LSFT": ("lsft", "sft"), "GSFT": ("gsft", "sft"), "CNN": ("lsft", "concatenation")}
 """The students: ``kind`` and ``modulation`` of their recipes. CNN is a plain net with about as many parameters."""
-CONTROLS = tuple(f"linear: {i.removeprefix('image + ')}" for i in (WITHOUT, WITH)) + (
+STUDENT_CONTROLS = tuple(f"linear: {i.removeprefix('image + ')}" for i in (WITHOUT, WITH)) + (
     "mean map", "Grad-CAM", "mean activation",
 )  # fmt: skip
 LEAST_ACCURACY, LEAST_CNNS = 0.6, 4
@@ -108,7 +108,7 @@ SIZES = {
         few={"SmoothGrad": 5, "RISE": 64}, many={"SmoothGrad": 50, "RISE": 512}, steps=10, timed=8,
     ),
     "paper": Sizes(
-        tuple(KINDS), train=1000, test=200, side=64, width=64, epochs=20, batch=16, lr=2e-4, trainings=3,
+        tuple(STUDENT_KINDS), train=1000, test=200, side=64, width=64, epochs=20, batch=16, lr=2e-4, trainings=3,
         few={"SmoothGrad": 5, "RISE": 200}, many={"SmoothGrad": 100, "RISE": 8000}, steps=20, timed=8,
     ),
 }  # fmt: skip
@@ -137,7 +137,7 @@ def sizes(study: Study, **given: Any) -> Sizes:
     """
     chosen = replace(SIZES[study.profile.name], **{name: v for name, v in given.items() if v is not None})
     for kind in chosen.kinds:
-        check_name(kind, KINDS, "student")
+        check_name(kind, STUDENT_KINDS, "student")
     for name, value in {**asdict(chosen), **chosen.few, **chosen.many}.items():
         if isinstance(value, int | float) and not value > 0:
             raise InputError(f"{name} is {value!r}: give a number above 0.")
@@ -155,7 +155,7 @@ def note(study: Study) -> str:
     return TOY if name == "smoke" else EARNEST.format(name)
 
 
-def pupils(kinds: Iterable[str]) -> list[tuple[str, str]]:
+def student_configs(kinds: Iterable[str]) -> list[tuple[str, str]]:
     """List the students of some kinds; only the plain CNN can do without conditions.
 
     Parameters
@@ -271,7 +271,7 @@ def measure(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
         frame.assign(teacher=teacher, arch=arch, seed=study.seed + training)
         for (teacher, arch, training), frame in zip(cells, frames, strict=True)
     ]
-    made_of = {named(*student): student for student in pupils(KINDS)}
+    made_of = {named(*student): student for student in student_configs(STUDENT_KINDS)}
     found = pd.concat(parts, ignore_index=True)
     of = found["method"].map(made_of)
     return found.assign(
@@ -344,8 +344,8 @@ def times(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
         }  # fmt: skip
         taken = TIMED(config, study.runtime).set_index("what")["seconds"]
         for teacher in TEACHERS:
-            methods = {named(k, i): taken[k] + _reading_time(taken, i) for k, i in pupils(own.kinds)}
-            methods |= {name: taken[name] for name in FREE[:2]} | {FEW: taken[teacher]}
+            methods = {named(k, i): taken[k] + _reading_time(taken, i) for k, i in student_configs(own.kinds)}
+            methods |= {name: taken[name] for name in FREE_INPUTS[:2]} | {FEW: taken[teacher]}
             rows += [
                 [teacher, arch, name, seconds, taken[teacher] / seconds] for name, seconds in methods.items()
             ]
@@ -464,7 +464,7 @@ def against_teacher(frame: pd.DataFrame) -> pd.DataFrame:
         One row of ``tables.differences`` (student minus teacher, paired over images) for each teacher,
         student (``method``) and ``measure``.
     """
-    trained, parts = pupils(frame["student"].dropna().unique()), []
+    trained, parts = student_configs(frame["student"].dropna().unique()), []
     for measure, (_, part) in product(("insertion", "deletion"), frame.groupby("teacher", sort=False)):
         for student in trained:
             found = statistics.differences(part, measure, named(*student), [FEW], by=["teacher"])
@@ -541,7 +541,7 @@ def _orderings(teacher: str, kinds: Iterable[str]) -> list[Ordering]:
             )
         asked += [
             Ordering(f"{text} is nearer to the truth than {other} (r)", where, "r", student, other)
-            for other in (*CONTROLS, named("CNN", "image"))
+            for other in (*STUDENT_CONTROLS, named("CNN", "image"))
         ]
     return asked
 
@@ -587,11 +587,11 @@ def _cell(
     """Return the configuration of one teacher, one left-out CNN and one training of each student."""
     check_name(arch, archs, "architecture")
     train = [_source(study, dataset, other, "train", teacher, own) for other in archs if other != arch]
-    eta = len(FREE) + study.profile.reading().channels
+    eta = len(FREE_INPUTS) + study.profile.condition_spec().channels
     title = f"{teacher} without {arch}"
     trained = {}
-    for kind, inputs in pupils(own.kinds):
-        kind_name, modulation = KINDS[kind]
+    for kind, inputs in student_configs(own.kinds):
+        kind_name, modulation = STUDENT_KINDS[kind]
         recipe = GANRecipe(
             kind_name, eta, own.width, own.epochs, own.batch, own.lr, adversarial="off", modulation=modulation
         )

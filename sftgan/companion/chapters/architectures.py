@@ -255,7 +255,7 @@ def spread_curves(spreads: Mapping[str, Mapping[tuple[str, str], Sequence[float]
     return figure
 
 
-def heard(generator: Generator, size: int = 8) -> Tensor:
+def responding_layers(generator: Generator, size: int = 8) -> Tensor:
     """Find which CGMAs change the condition of which SFT layer, by changing one CGMA at a time.
 
     Parameters
@@ -291,7 +291,7 @@ def heard(generator: Generator, size: int = 8) -> Tensor:
     return (runs[:-1] != runs[-1]).flatten(2).any(2).T
 
 
-def spread(generator: Generator, images: Tensor, conditions: Tensor) -> list[float]:
+def feature_std(generator: Generator, images: Tensor, conditions: Tensor) -> list[float]:
     """Compute the standard deviation of the features after the head and each block of the trunk.
 
     Parameters

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.companion.data.captions import ROLES, Caption, CaptionData, CaptionSplit, roles
 from sftgan.companion.fitting import captioner
 from sftgan.companion.report.claims import COLUMNS, JUDGED, UNTESTED
@@ -26,7 +26,7 @@ from sftgan.gan.examples import Examples
 from sftgan.gan.training import generate
 from sftgan.metrics import foreground_share
 
-METHODS = ("LSFT", "GSFT", "Grad-CAM")
+WORD_METHODS = ("LSFT", "GSFT", "Grad-CAM")
 
 
 def scores(study: Study, n_images: int) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def scores(study: Study, n_images: int) -> pd.DataFrame:
     for image, (caption, maps_of) in enumerate(drawn):
         about = {"image": image, "position": range(len(caption)), "word": caption}
         about |= {"role": roles(caption, data.source)}
-        for method in METHODS:
+        for method in WORD_METHODS:
             of_words = maps_of[method]
             shares: np.ndarray | float = np.nan
             if places is not None:
@@ -131,7 +131,7 @@ def _config(study: Study, image: int) -> Config:
         "captioner": study.captioner_config(),
         "image": image,
         "gans": study.gan_configs("dissimilar"),
-        "reading": asdict(study.profile.reading()),
+        "reading": asdict(study.profile.condition_spec()),
         "size": study.profile.gan_size,
     }
 
@@ -142,7 +142,7 @@ def _words(config: Config, runtime: Runtime, checkpoint: Path) -> tuple[Caption,
     image = CAPTION_DATA(fitted["data"], runtime).test.batch([config["image"]])
     (caption,) = captioner.describe(model, image)
     conditions, last = captioner.word_cams(
-        model, image[0].to(runtime.device), caption, config["size"], Reading(**config["reading"])
+        model, image[0].to(runtime.device), caption, config["size"], ConditionSpec(**config["reading"])
     )
     picture = F.interpolate(image, size, mode="bilinear", antialias=True).expand(len(caption), -1, -1, -1)
     last = last.cpu()
@@ -254,7 +254,7 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
-_METHODS = ("LSFT", "GSFT", "Grad-CAM")
+_WORD_METHODS = ("LSFT", "GSFT", "Grad-CAM")
 _WORD_CLAIMS = {  # whose claims: (claim, measure, method and role with the larger value, and with the smaller)
     "the paper (4.3.7)": [
         ("LSFT gives subjects more intensity than verbs", "intensity", "LSFT (subject)", "LSFT (verb)"),
@@ -263,11 +263,11 @@ _WORD_CLAIMS = {  # whose claims: (claim, measure, method and role with the larg
     "beyond the paper": [
         ("GSFT localises subjects better than Grad-CAM", "on the subject", "GSFT (subject)", "Grad-CAM (subject)"),
         *((f"{m} marks the subject more for its own word than for the second noun", "on the subject",
-           f"{m} (subject)", f"{m} (second noun)") for m in _METHODS),
+           f"{m} (subject)", f"{m} (second noun)") for m in _WORD_METHODS),
         *((f"{m} gives subjects more intensity than verbs", "intensity", f"{m} (subject)", f"{m} (verb)")
           for m in ("GSFT", "Grad-CAM")),
         *((f"{m} gives second nouns more intensity than verbs", "intensity", f"{m} (second noun)", f"{m} (verb)")
-          for m in _METHODS),
+          for m in _WORD_METHODS),
     ],
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ def objects_and_maps(study: Study, scores: pd.DataFrame, methods: Sequence[str])
     rows, titles = [], []
     for chosen in medians(nearest_truth(scores).query("method == 'LSFT'"), "dice"):
         dataset, arch, i = chosen[["dataset", "arch", "image"]]
-        explained, maps = study.explained(dataset, arch, "test"), study.maps(dataset, arch)
+        explained, maps = study.explained_images(dataset, arch, "test"), study.maps(dataset, arch)
         shown = [explained.examples.images[i], explained.objects[i]]
         rows.append(shown + [maps[method][i] for method in methods])
         name = study.image_data(dataset).classes[chosen["label"]]

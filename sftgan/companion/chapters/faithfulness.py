@@ -17,7 +17,7 @@ from sftgan.companion.study.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA, MAP
 from sftgan.companion.study.study import Study
 from sftgan.errors import check_name
 
-OF = ("predicted", "labelled")
+CONFIDENCE_OF = ("predicted", "labelled")
 """Which class's confidence is measured: the predicted one, which the maps explain, or the label's."""
 NOTE = f"None: no case fell, or none rose. Numbers about fewer than {metrics.FEWEST} cases have no interval."
 """Note for readers of ``table``."""
@@ -64,7 +64,7 @@ def confidences(study: Study, cases: Sequence[Case], of: str = "predicted") -> p
     InputError
         If ``of`` is not one of ``OF``.
     """
-    check_name(of, OF, "confidence")
+    check_name(of, CONFIDENCE_OF, "confidence")
     frame = pooled(study, CONFIDENCES, cases, {"of": of})
     frame["kept"] = -metrics.relative_drop(frame["E"].to_numpy(), frame["O"].to_numpy())
     for definition, value in (("", "O"), (" (Grad-CAM++)", "kept")):
@@ -139,7 +139,7 @@ def curves(
     InputError
         If ``of`` is not one of ``OF``, or a count is not a whole number of at least 1.
     """
-    check_name(of, OF, "confidence")
+    check_name(of, CONFIDENCE_OF, "confidence")
     check_counts(n_curves=n_images, steps=steps)
     return pooled(study, CURVES, cases, {"of": of, "n_images": n_images, "steps": steps})
 
@@ -221,7 +221,7 @@ def energy_maps(study: Study, measured: pd.DataFrame, methods: Sequence[str]) ->
     lsft = measured[measured["method"] == "LSFT"]
     for chosen in medians(lsft.assign(lost=lsft["E"] - lsft["O"]), "lost"):
         dataset, arch, i = chosen[["dataset", "arch", "image"]]
-        picture = study.explained(dataset, arch, "test").examples.images[i]
+        picture = study.explained_images(dataset, arch, "test").examples.images[i]
         maps = study.maps(dataset, arch)
         energy = [metrics.energy_map(picture[None], maps[method][i][None])[0] for method in methods]
         here = measured.query("dataset == @dataset and arch == @arch and image == @i")

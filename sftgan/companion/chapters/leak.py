@@ -111,10 +111,10 @@ def coefficients(study: Study) -> pd.DataFrame:
     rows = []
     for setting, switches in trials.LEAK.items():
         trial = study.trial(**switches)
-        channels = trial.profile.reading().channels
+        channels = trial.profile.condition_spec().channels
         terms = [*(f"CGMA {k}" for k in range(channels)), "red", "green", "blue", "1"]
         for dataset, arch in trial.all_pairs(trials.datasets(trial)):
-            fit = linear_fit([trial.explained(dataset, arch, "train").examples])
+            fit = linear_fit([trial.explained_images(dataset, arch, "train").examples])
             named = {"setting": setting, "data": trial.labels()[dataset], "arch": arch}
             rows += [named | {"term": t, "coefficient": c} for t, c in zip(terms, fit.tolist(), strict=True)]
     return pd.DataFrame(rows)

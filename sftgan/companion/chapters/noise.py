@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sftgan import metrics
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.architectures import last_block
 from sftgan.companion.report.claims import COLUMNS, Ordering, judge
 from sftgan.companion.report.paper import NOISE_DENSITIES
@@ -21,7 +21,7 @@ from sftgan.companion.study.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA, gen
 from sftgan.companion.study.study import Study
 from sftgan.controls import luminance
 from sftgan.errors import InputError
-from sftgan.gan.examples import examples
+from sftgan.gan.examples import explain_images
 from sftgan.gan.training import generate
 
 
@@ -194,7 +194,7 @@ def noise(study: Study, cases: Sequence[Case], densities: Sequence[float], n_ima
 
 def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     test, n = config["case"]["test"], config["n_images"]
-    arch, reading = test["cnn"]["arch"], Reading(**test["reading"])
+    arch, spec = test["cnn"]["arch"], ConditionSpec(**test["reading"])
     model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
     split = IMAGE_DATA(test["data"], runtime).chosen(**test["images"])
     clean, train = (EXPLAINED(config["case"][part], runtime) for part in ("test", "train"))
@@ -203,7 +203,7 @@ def _noise(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     block, frames = last_block(model, arch), []
     for density in config["densities"]:
         noisy = salt_and_pepper(split.batch()[:n], density, config["seed"])
-        shown, _, logits = examples(model, noisy, test["size"], reading, block)
+        shown, _, logits = explain_images(model, noisy, test["size"], spec, block)
         right = logits.argmax(1) == split.labels[:n]
         drawn = {name: generate(gan, shown) for name, gan in gans.items()} | {"Grad-CAM": shown.targets}
         drawn |= {"mean map": train.examples.targets.mean(0).expand_as(shown.targets)}
@@ -245,7 +245,9 @@ def noise_maps(study: Study, cases: Sequence[Case], densities: Sequence[float]) 
         model = study.classifiers([(dataset, arch)])[dataset, arch].model
         split, p = study.chosen(dataset, arch, "test"), study.profile
         noisy = torch.cat([salt_and_pepper(split.batch(slice(0, 1)), d, study.seed) for d in densities])
-        shown, _, logits = examples(model, noisy, p.gan_size, p.reading(), last_block(model, arch))
+        shown, _, logits = explain_images(
+            model, noisy, p.gan_size, p.condition_spec(), last_block(model, arch)
+        )
         gsft, lsft = (generate(study.gans(strategy)[kind].generator, shown) for kind in ("gsft", "lsft"))
         rows += [[*pictures] for pictures in (shown.images, gsft, lsft, shown.targets)]
         titles += [f"{study.labels()[dataset]}\n{arch}", "GSFT", "LSFT", "Grad-CAM"]

@@ -65,7 +65,7 @@ def analogy(study: Study, case: Case) -> pd.DataFrame:
         structural similarity (Wang 2004) with a window of 7 pixels.
     """
     maps, frames = study.maps(*case), []
-    labels = study.explained(*case[:2], "test").labels
+    labels = study.explained_images(*case[:2], "test").labels
     saliency = study.compared(*case[:2], range(len(labels)), ["Saliency"])["Saliency"]
     for method, drawn in maps.items():
         if method == "all ones":
@@ -100,7 +100,7 @@ def intensities(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
     """
     frames = []
     for case in cases:
-        explained = study.explained(*case[:2], "test")
+        explained = study.explained_images(*case[:2], "test")
         if explained.masks is not None:
             for method, maps in study.maps(*case).items():
                 frame = pd.DataFrame({"intensity": metrics.foreground_mean(maps, explained.masks).numpy()})
@@ -160,7 +160,7 @@ def maps_by_method(
     parts = []
     for dataset, by in chosen.items():
         images = by_image({rule: by[rule] for rule in rules})
-        asked = [name for name in names if name in methods.METHODS]
+        asked = [name for name in names if name in methods.OTHER_METHODS]
         others = study.compared(dataset, arch, list(images), asked)
         ours = study.maps(dataset, arch)
         maps = [others[name] if name in others else ours[name][list(images)] for name in names]
@@ -247,7 +247,7 @@ def strategies(study: Study, pairs: Sequence[tuple[str, str]], scores: pd.DataFr
     for dataset, arch in pairs:
         images = _drawn_and_median(study, scores, dataset, arch)
         lsft = [study.maps(dataset, arch, strategy)["LSFT"] for strategy in STRATEGIES]
-        grad_cam = study.explained(dataset, arch, "test").examples.targets
+        grad_cam = study.explained_images(dataset, arch, "test").examples.targets
         shown = [maps[list(images)] for maps in (grad_cam, *lsft)]
         parts.append(gallery_rows(study, (dataset, arch), images, shown))
     return below(parts)

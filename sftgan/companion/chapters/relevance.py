@@ -224,7 +224,7 @@ def blackouts(study: Study, cases: Sequence[Case], kind: str) -> tuple[Rows, lis
     rows, titles = [], []
     for dataset, arch, strategy in cases:
         generator = study.gans(strategy)[kind.lower()].generator
-        test, train = (study.explained(dataset, arch, part).examples for part in ("test", "train"))
+        test, train = (study.explained_images(dataset, arch, part).examples for part in ("test", "train"))
         one = test.subset(torch.tensor([0]))
         for replacement, c, conditions in metrics.replaced(test.conditions, train.conditions.mean(0)):
             if c == 0:

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from sftgan import metrics
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.architectures import last_block
 from sftgan.companion.report import claims
 from sftgan.companion.report.claims import Ordering
@@ -22,11 +22,11 @@ from sftgan.companion.study.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA, gen
 from sftgan.companion.study.study import Study
 from sftgan.controls import averages, luminance
 from sftgan.errors import InputError
-from sftgan.gan.examples import Examples, examples
+from sftgan.gan.examples import Examples, explain_images
 from sftgan.gan.networks import Generator
 from sftgan.gan.training import generate
 
-METHODS = ("Grad-CAM", "last CGMA", "mean of CGMAs", "LSFT", "GSFT")
+CASCADED = ("Grad-CAM", "last CGMA", "mean of CGMAs", "LSFT", "GSFT")
 SWAPS = {
     "fresh generator": "the generator before its training",
     "another image's conditions": "its own picture, the conditions of another image",
@@ -118,7 +118,7 @@ def judged(steps: pd.DataFrame) -> pd.DataFrame:
     """
     last = steps[steps["share"] == 1].drop(columns="share")
     rows = []
-    for method in METHODS:
+    for method in CASCADED:
         part = last[last["method"] == method]
         two = pd.concat([
             part.assign(method="randomised", value=part["Spearman"]),
@@ -199,14 +199,14 @@ def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str
     """
     test, n, n_steps = config["case"]["test"], config["n_images"], config["n_steps"]
     model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)
-    block, reading = last_block(model, test["cnn"]["arch"]), Reading(**test["reading"])
+    block, spec = last_block(model, test["cnn"]["arch"]), ConditionSpec(**test["reading"])
     images = IMAGE_DATA(test["data"], runtime).chosen(**test["images"]).batch()
     classes = EXPLAINED(test, runtime).predictions[:n]
     gans, n_layers, steps = generators(config["case"]["gans"], runtime), len(_layers(model)), []
     for step in range(n_steps + 1):
         if step:
             randomise(model, round(step / n_steps * n_layers), images.to(runtime.device), config["seed"] + 1)
-        shown, _, _ = examples(model, images[:n], test["size"], reading, block, targets=classes)
+        shown, _, _ = explain_images(model, images[:n], test["size"], spec, block, targets=classes)
         steps.append((step / n_steps, _drawn(shown, gans)))
     return steps
 
@@ -286,7 +286,7 @@ def forgetting(study: Study, case: Case, n_steps: int) -> tuple[Rows, list[str],
         One row for each of ``sanity.METHODS``, the titles of the rows, and the titles of the columns.
     """
     config = {"case": study.case(*case), "n_steps": n_steps, "n_images": 1, "seed": study.seed}
-    image = study.explained(*case[:2], "test").examples.images[0]
+    image = study.explained_images(*case[:2], "test").examples.images[0]
     steps = cascade_maps(config, study.runtime)
-    rows = [[image, *(maps[method][0] for _, maps in steps)] for method in METHODS]
-    return rows, list(METHODS), ["image", *(f"{share:.0%}" for share, _ in steps)]
+    rows = [[image, *(maps[method][0] for _, maps in steps)] for method in CASCADED]
+    return rows, list(CASCADED), ["image", *(f"{share:.0%}" for share, _ in steps)]

@@ -14,7 +14,7 @@ from sftgan.companion.study.gallery import Gallery
 from sftgan.companion.study.study import Study
 from sftgan.controls import CONTROLS
 from sftgan.errors import InputError
-from sftgan.gan.examples import Explained
+from sftgan.gan.examples import ExplainedImages
 from sftgan.intervals import proportion_ci
 
 
@@ -113,7 +113,7 @@ The patch in the scenes of the first tells the class; in those of the second it 
 """
 
 
-def telling(study: Study, arch: str = "inception_v3") -> dict[str, Explained]:
+def telling(study: Study, arch: str = "inception_v3") -> dict[str, ExplainedImages]:
     """Explain the test scenes with a telling patch for both CNNs of ``TELLING`` (section 4.3.6).
 
     Parameters
@@ -133,7 +133,7 @@ def telling(study: Study, arch: str = "inception_v3") -> dict[str, Explained]:
     InputError
         If the scenes are photographs, whose patch is unknown.
     """
-    found = {cnn: study.explained("ppmi", arch, "test", cnn_of) for cnn, cnn_of in TELLING.items()}
+    found = {cnn: study.explained_images("ppmi", arch, "test", cnn_of) for cnn, cnn_of in TELLING.items()}
     if found["shortcut"].shortcuts is None:
         raise InputError(
             "the place of a shortcut is known in rendered scenes only: give ppmi the source embedded."

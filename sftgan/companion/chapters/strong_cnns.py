@@ -12,7 +12,7 @@ from sftgan.companion.study.gallery import Gallery
 from sftgan.companion.study.study import Pair, Study
 from sftgan.controls import CONTROLS
 
-KINDS = ("thin", "ImageNet weights")
+CNN_KINDS = ("thin", "ImageNet weights")
 """The CNNs that ``side_by_side`` compares: trained from scratch with few channels, or transfer-learned."""
 
 
@@ -33,10 +33,10 @@ def kinds(study: Study) -> dict[Pair, str]:
     own = {(x.dataset, x.arch): x.pretrained for x in p.extra}
     for pair in study.all_pairs(study.of_strategy["dissimilar"]) + study.unseen():
         pretrained = p.pretrained if own.get(pair) is None else own[pair]
-        found[pair] = KINDS[1] if pretrained else KINDS[0]
+        found[pair] = CNN_KINDS[1] if pretrained else CNN_KINDS[0]
     has = {name: {kind for (other, _), kind in found.items() if other == name} for name, _ in found}
-    both = [name for name, there in has.items() if there == set(KINDS)]
-    order = [(name, kind) for name in both for kind in KINDS]
+    both = [name for name, there in has.items() if there == set(CNN_KINDS)]
+    order = [(name, kind) for name in both for kind in CNN_KINDS]
     return {pair: kind for name, kind in order for pair in found if (pair[0], found[pair]) == (name, kind)}
 
 
@@ -57,7 +57,7 @@ def side_by_side(study: Study) -> pd.DataFrame:
     measured = faithfulness.confidences(study, [(*pair, "dissimilar") for pair in kinds(study)])
     frames = []
     for (dataset, arch), kind in kinds(study).items():
-        target = study.explained(dataset, arch, "test").examples.targets
+        target = study.explained_images(dataset, arch, "test").examples.targets
         for method, maps in study.maps(dataset, arch, "dissimilar").items():
             frame = pd.DataFrame({
                 "dataset": dataset, "arch": arch, "kind": kind, "method": method, "image": range(len(maps)),
@@ -157,7 +157,7 @@ def wins(judged: pd.DataFrame, measure: str = "r") -> dict[str, str]:
     part = judged[judged["measure"] == measure]
     return {
         kind: f"{(group['better than every control'] == 'yes').sum()} of {len(group)}"
-        for kind, group in ((kind, part[part["kind"] == kind]) for kind in KINDS)
+        for kind, group in ((kind, part[part["kind"] == kind]) for kind in CNN_KINDS)
     }
 
 
@@ -181,8 +181,8 @@ def gallery(study: Study) -> Gallery:
     rows, titles, texts = [], [], []
     found = kinds(study)
     for dataset in dict.fromkeys(name for name, _ in found):
-        both = [next(p for p, kind in found.items() if p[0] == dataset and kind == k) for k in KINDS]
-        n = min(len(study.explained(*pair, "test").labels) for pair in both)
+        both = [next(p for p, kind in found.items() if p[0] == dataset and kind == k) for k in CNN_KINDS]
+        n = min(len(study.explained_images(*pair, "test").labels) for pair in both)
         i = int(np.random.default_rng([study.seed, *dataset.encode()]).integers(n))
         pictures, said = zip(*(_explained(study, pair, i) for pair in both), strict=True)
         rows.append([picture for part in pictures for picture in part])
@@ -193,7 +193,7 @@ def gallery(study: Study) -> Gallery:
 
 def _explained(study: Study, pair: Pair, i: int) -> tuple[list[Tensor], list[str]]:
     """The i-th test image of a pair, its Grad-CAM and LSFT, and a text for each."""
-    explained, classes = study.explained(*pair, "test"), study.image_data(*pair).classes
+    explained, classes = study.explained_images(*pair, "test"), study.image_data(*pair).classes
     picture = study.chosen(*pair, "test").batch(slice(i, i + 1))[0]
     lsft, target = study.maps(*pair, "dissimilar")["LSFT"][i], explained.examples.targets[i]
     label, predicted = int(explained.labels[i]), int(explained.predictions[i])

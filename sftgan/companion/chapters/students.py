@@ -13,33 +13,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sftgan import metrics
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cams.gradcam import block_cam, mean_activation
 from sftgan.cnns.architectures import last_block, target_layer
 from sftgan.companion.study.cache import Config, Runtime, Stage
-from sftgan.companion.study.methods import TEACHERS, teach
+from sftgan.companion.study.methods import TEACHERS, teacher_maps
 from sftgan.companion.study.stages import CLASSIFIER, EXPLAINED, IMAGE_DATA
 from sftgan.controls import linear_fit, linear_map
 from sftgan.errors import check_name
-from sftgan.gan.examples import Examples, Explained, examples
+from sftgan.gan.examples import Examples, ExplainedImages, explain_images
 from sftgan.gan.networks import Generator
 from sftgan.gan.training import GANRecipe, generate, train_gan
 from sftgan.metrics import resized
 
-FREE = ("Grad-CAM", "mean activation", "input gradient")
+FREE_INPUTS = ("Grad-CAM", "mean activation", "input gradient")
 """Maps that one or two passes through the CNN give, without any CGMA."""
 INPUTS = {
     "image": (),
-    "image + free": FREE,
+    "image + free": FREE_INPUTS,
     "image + CGMAs": ("CGMAs",),
-    "image + free + CGMAs": (*FREE, "CGMAs"),
+    "image + free + CGMAs": (*FREE_INPUTS, "CGMAs"),
 }
 """Names of the channels that a student sees beside the image, by the name of its inputs."""
 WITHOUT, WITH = "image + free", "image + free + CGMAs"
 """Inputs whose comparison decides: they differ only in the CGMAs."""
 FEW, MANY = "teacher, few samples", "teacher, many samples"
 """Names of the teacher's own maps: those that the students learn, and those that all maps are measured against."""
-Source = tuple[Explained, Tensor, Tensor]
+Source = tuple[ExplainedImages, Tensor, Tensor]
 """Images explained for one CNN, and maps (n, H, W) of their first n images: the input gradient and the target."""
 
 
@@ -59,7 +59,7 @@ def channels(source: Source) -> dict[str, Tensor]:
     explained, gradient, target = source
     n = len(target)
     free = (explained.examples.targets[:n], explained.activation[:n], gradient[:n])
-    maps = dict(zip(FREE, (part[:, None] for part in free), strict=True))
+    maps = dict(zip(FREE_INPUTS, (part[:, None] for part in free), strict=True))
     return maps | {"CGMAs": explained.examples.conditions[:n]}
 
 
@@ -160,7 +160,7 @@ def controls(test: Source, train: Sequence[Source], side: int) -> dict[str, Tens
     }
     given = channels(test)
     mean = torch.cat([one[2] for one in train]).mean(0).expand_as(test[2])
-    return fitted | {"mean map": mean} | {name: given[name][:, 0] for name in FREE[:2]}
+    return fitted | {"mean map": mean} | {name: given[name][:, 0] for name in FREE_INPUTS[:2]}
 
 
 def areas(
@@ -237,7 +237,7 @@ def _taught(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
     model = CLASSIFIER(explained["cnn"], runtime).model.to(runtime.device)
     images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch()[: config["n"]]
     layer = target_layer(model, explained["cnn"]["arch"])
-    maps = teach(model, layer, images, config["name"], config["samples"], config["seed"])
+    maps = teacher_maps(model, layer, images, config["name"], config["samples"], config["seed"])
     return resized(maps, (explained["size"], explained["size"]))
 
 
@@ -284,7 +284,7 @@ def _scored(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
 
 def _timed(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     explained, n = config["explained"], config["timed"]
-    arch, size, reading = explained["cnn"]["arch"], explained["size"], Reading(**explained["reading"])
+    arch, size, spec = explained["cnn"]["arch"], explained["size"], ConditionSpec(**explained["reading"])
     model = CLASSIFIER(explained["cnn"], runtime).model.to(runtime.device)
     images = IMAGE_DATA(explained["data"], runtime).chosen(**explained["images"]).batch()[:n]
     layer, block = target_layer(model, arch), last_block(model, arch)
@@ -297,12 +297,12 @@ def _timed(config: Config, runtime: Runtime, checkpoint: Path) -> pd.DataFrame:
     work: dict[str, Callable[[], object]] = {
         "Grad-CAM": lambda: block_cam(model, layer, on_device, size=size),
         "mean activation": lambda: mean_activation(model, layer, on_device, size),
-        "input gradient": lambda: teach(model, layer, images, "input gradient"),
-        "CGMAs": lambda: examples(model, images, size, reading, block),
+        "input gradient": lambda: teacher_maps(model, layer, images, "input gradient"),
+        "CGMAs": lambda: explain_images(model, images, size, spec, block),
     }
     work |= {kind: partial(generate, net, blank) for kind, net in nets.items()}
     work |= {
-        name: partial(teach, model, layer, images, name, config["few"].get(name), config["seed"])
+        name: partial(teacher_maps, model, layer, images, name, config["few"].get(name), config["seed"])
         for name in TEACHERS
     }
     return cpu_seconds(work, n)

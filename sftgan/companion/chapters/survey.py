@@ -572,7 +572,7 @@ def _class_questions(study: Study, methods: Sequence[str], n: int) -> list[Quest
     rng, found, pairs = np.random.default_rng(study.seed), [], study.pairs()
     one_more = set(rng.permutation(len(pairs))[: n % len(pairs)].tolist())
     for k, pair in enumerate(pairs):
-        explained, maps = study.explained(*pair, "test"), study.maps(*pair)
+        explained, maps = study.explained_images(*pair, "test"), study.maps(*pair)
         two = {check_name(method, maps, "method"): maps[method] for method in methods}
         classes = study.image_data(pair[0]).classes
         share = n // len(pairs) + (k in one_more)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from sftgan import metrics
-from sftgan.companion.fitting.classifiers import Recipe
+from sftgan.companion.fitting.classifiers import ClassifierRecipe
 from sftgan.companion.report import tables
 from sftgan.companion.report.claims import UNTESTED
 from sftgan.companion.report.paper import ANIMALS10_ACCURACY, CHINESE_MNIST_ACCURACY, CNN_ACCURACIES
@@ -124,7 +124,7 @@ def mean_map_dice(study: Study, dataset: str) -> float:
     """
     overlap = []
     for arch, truth in _watched(study, dataset).items():
-        mean = study.explained(dataset, arch, "train").examples.targets.mean(0)
+        mean = study.explained_images(dataset, arch, "train").examples.targets.mean(0)
         overlap.append(metrics.dice(metrics.binarise(mean).expand_as(truth), truth))
     return torch.cat(overlap).mean().item()
 
@@ -132,7 +132,7 @@ def mean_map_dice(study: Study, dataset: str) -> float:
 def _watched(study: Study, dataset: str) -> dict[str, torch.Tensor]:
     """The binarised targets of the watched examples, by CNN."""
     return {
-        arch: metrics.binarise(study.explained(dataset, arch, "watched").examples.targets)
+        arch: metrics.binarise(study.explained_images(dataset, arch, "watched").examples.targets)
         for arch in study.profile.cnns
     }
 
@@ -287,7 +287,7 @@ def _with_share(study: Study, dataset: str, arch: str, share: float) -> Study:
         return study
     sources, data = getattr(p, strategy), study.image_data(dataset)
     fewer = {"train": round(share * len(data.train)), "test": sources[dataset].test or len(data.test)}
-    epochs = Recipe(**p.cnns[arch].model_dump()).epochs_of(len(data.train))
+    epochs = ClassifierRecipe(**p.cnns[arch].model_dump()).epochs_of(len(data.train))
     longer = {"epochs": round(epochs / share)}
     changed = {
         strategy: sources | {dataset: sources[dataset].model_copy(update=fewer)},

@@ -20,7 +20,7 @@ from sftgan.gan import weights
 from sftgan.gan.examples import Examples
 from sftgan.gan.training import generate
 
-FREE = ("mean of CGMAs", "luminance", "centre")
+FREE_CONTROLS = ("mean of CGMAs", "luminance", "centre")
 """Controls that need no fit; see ``drawn``."""
 FITTED = ("mean map", "linear (this CNN)")
 """Controls that are fitted to the Grad-CAMs of the other photographs; see ``from_others``."""
@@ -151,11 +151,11 @@ def seen(
         If the explainers differ in how they read the layers or in size.
     """
     one = next(iter(by.values()))
-    if {(other.reading, other.size) for other in by.values()} != {(one.reading, one.size)}:
-        raise InputError("the generators differ in their reading or size: give generators of one training.")
+    if {(other.spec, other.size) for other in by.values()} != {(one.spec, one.size)}:
+        raise InputError("the generators differ in their spec or size: give generators of one training.")
     parts, logits = [], []
     for at in torch.arange(len(images)).split(_BATCH):
-        *part, outputs = one.see(model, images[at], None if targets is None else targets[at])
+        *part, outputs = one.prepare(model, images[at], None if targets is None else targets[at])
         parts.append(Examples(*part))
         logits.append(outputs)
     return Examples.concatenate(parts), torch.cat(logits)
@@ -186,7 +186,7 @@ def drawn(shown: Examples, by: Mapping[str, Explainer]) -> dict[str, Tensor]:
         luminance(shown.images),
         torch.outer(rows, columns).expand_as(shown.targets),
     )
-    return {"Grad-CAM": shown.targets} | maps | dict(zip(FREE, free, strict=True))
+    return {"Grad-CAM": shown.targets} | maps | dict(zip(FREE_CONTROLS, free, strict=True))
 
 
 def from_others(shown: Examples, owners: Tensor) -> dict[str, Tensor]:
@@ -289,7 +289,7 @@ def collages(of: Crops, classes: Tensor) -> tuple[Tensor, Tensor]:
     return images[differ], torch.stack([predicted[left], predicted[right]], 1)[differ]
 
 
-def told_apart(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> pd.DataFrame:
+def class_sensitivity(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> pd.DataFrame:
     """Measure how much the maps of collages follow the class that they explain.
 
     Parameters

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from sftgan import metrics
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.architectures import build, last_block
 from sftgan.companion.report import statistics, tables
 from sftgan.companion.report.claims import COLUMNS, UNTESTED
 from sftgan.companion.study.profile import RELEASED, SWITCHES, describe
 from sftgan.companion.study.study import Study
 from sftgan.controls import luminance
-from sftgan.gan.examples import examples
+from sftgan.gan.examples import explain_images
 from sftgan.gan.networks import count_parameters
 from sftgan.metrics import correlation, dice, measures, skill
 
@@ -94,8 +94,8 @@ def run(
     for setting, switches in settings.items():
         trial = study.trial(**switches)
         for dataset, arch in trial.all_pairs(datasets(trial)):
-            explained = trial.explained(dataset, arch, "test")
-            last = plain.explained(dataset, arch, "test").examples.targets
+            explained = trial.explained_images(dataset, arch, "test")
+            last = plain.explained_images(dataset, arch, "test").examples.targets
             maps = trial.maps(dataset, arch, kinds=kinds)
             target, grey = explained.examples.targets, luminance(explained.examples.images)
             for method in [kind.upper() for kind in kinds] + ["mean map", "linear", "linear (this CNN)"]:
@@ -388,7 +388,7 @@ def first_layer(study: Study) -> tuple[pd.DataFrame, dict[str, list[Tensor]]]:
         name = f"{trial.labels()[dataset]}\n{arch}"
         for weights, model in (("trained", fitted.model), ("random", random)):
             for target, reading in TARGETS.items():
-                shown, _, _ = examples(model, images, p.gan_size, reading, last_block(model, arch))
+                shown, _, _ = explain_images(model, images, p.gan_size, reading, last_block(model, arch))
                 grey = luminance(shown.images)
                 frame = pd.DataFrame({"r with luminance": correlation(shown.targets, grey).numpy()})
                 frame["size of r"] = frame["r with luminance"].abs()
@@ -399,7 +399,7 @@ def first_layer(study: Study) -> tuple[pd.DataFrame, dict[str, list[Tensor]]]:
 
 
 TARGETS = {
-    "first layer, guided": Reading(target="first", gradients="guided", explained_class="first"),
-    "last layer": Reading(),
+    "first layer, guided": ConditionSpec(target="first", gradients="guided", explained_class="first"),
+    "last layer": ConditionSpec(),
 }
 """The target of the released code and that of the paper."""

@@ -126,7 +126,7 @@ SHAPES: dict[str, Shape] = {
     "heart": _heart, "crescent": _crescent, "arrow": _arrow, "hourglass": _hourglass,
 }  # fmt: skip
 EARS: dict[str, Shape] = {"pointed ears": _pointed_ears, "hanging ears": _hanging_ears}
-LONG = {f"{b}, {n}": _long(body, neck) for b, body in _BODIES.items() for n, neck in _NECKS.items()}
+LONG_SHAPES = {f"{b}, {n}": _long(body, neck) for b, body in _BODIES.items() for n, neck in _NECKS.items()}
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ LOOKS = {
     "busy": Look(SHAPES, (0.48, 0.62), 0.28, "busy"),
     "plate": Look(SHAPES, (0.46, 0.56), 0.1, "plate", light=False),
     "ears": Look(EARS, (0.6, 0.85), 0.15, "soft"),
-    "long": Look(LONG, (0.75, 0.95), 0.06, "soft"),
+    "long": Look(LONG_SHAPES, (0.75, 0.95), 0.06, "soft"),
     "telling": Look(_FEW, (0.38, 0.46), 0.5, "soft", negatives=0),
 }
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.models import Inception3
 from tqdm import tqdm
 
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cams.gradcam import block_cam, layer_cams
 from sftgan.cnns.architectures import BLOCKS
 from sftgan.cnns.normalised import Normalised
@@ -327,7 +327,7 @@ def _describe(model: Captioner, images: Tensor, longest: int) -> list[Caption]:
 
 
 def word_cams(
-    model: Captioner, image: Tensor, caption: Caption, size: int, reading: Reading
+    model: Captioner, image: Tensor, caption: Caption, size: int, spec: ConditionSpec
 ) -> tuple[Tensor, Tensor]:
     """Compute the conditions and the last layer's Grad-CAMs for each word of a caption (section 4.3.7).
 
@@ -344,7 +344,7 @@ def word_cams(
         The T words to explain.
     size
         Side of the maps in pixels.
-    reading
+    spec
         How the Grad-CAMs of all layers become conditions.
 
     Returns
@@ -355,8 +355,8 @@ def word_cams(
     conditions, last = [], []
     for t, index in enumerate(model.encode(caption)):
         next_word = _NextWord(model, caption[:t])
-        cams = layer_cams(next_word, image[None], index, reading.tap, size, reading.gradients).maps
-        conditions.append(reading.read(cams)[0][0])
+        cams = layer_cams(next_word, image[None], index, spec.tap, size, spec.gradients).maps
+        conditions.append(spec.conditions_and_target(cams)[0][0])
         if model.branched:
             last.append(block_cam(next_word, model.encoder, image[None], index, size)[0])
         else:

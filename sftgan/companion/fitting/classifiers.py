@@ -20,7 +20,7 @@ from sftgan.files import load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClassifierRecipe:
     """Settings for fitting a CNN.
 
     Attributes
@@ -89,7 +89,7 @@ class Fitted:
 def fit(
     model: Normalised,
     data: ImageData,
-    recipe: Recipe,
+    recipe: ClassifierRecipe,
     seed: int = 0,
     checkpoint: Path | None = None,
     device: str | torch.device = "cpu",
@@ -200,7 +200,7 @@ def predict(model: nn.Module, split: Split, batch: int = 256) -> Tensor:
     ])  # fmt: skip
 
 
-def _optimiser(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Optimizer, LRScheduler]:
+def _optimiser(model: nn.Module, recipe: ClassifierRecipe, steps: int) -> tuple[Optimizer, LRScheduler]:
     check_name(recipe.optimiser, ["adamw", "adam", "sgd"], "optimiser")
     optimiser: Optimizer
     fitted = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -257,7 +257,12 @@ def _fit_head(model: nn.Module, train: Split, epochs: int, seed: int) -> None:
 
 
 def _fit_epoch(
-    model: nn.Module, train: Split, recipe: Recipe, optimiser: Optimizer, schedule: LRScheduler, seed: int
+    model: nn.Module,
+    train: Split,
+    recipe: ClassifierRecipe,
+    optimiser: Optimizer,
+    schedule: LRScheduler,
+    seed: int,
 ) -> float:
     """Fit for one pass over the training images and return the mean loss."""
     device = next(model.parameters()).device

@@ -18,7 +18,7 @@ from sftgan.gan import weights
 from sftgan.gan.networks import count_parameters
 from sftgan.gan.training import TrainedGAN
 
-CONTROLS = ("mean map", "linear")
+CARD_CONTROLS = ("mean map", "linear")
 """Controls that a generator is compared with, by their names in ``baselines.controls``."""
 
 
@@ -58,7 +58,7 @@ def publish(study: Study, folder: str | Path) -> list[Path]:
         gan, path = study.gans(strategy)[kind], folder / f"{name}.safetensors"
         about = {"name": name, "strategy": strategy, "profile": study.profile.name, "seed": str(study.seed)}
         about |= {"data": "; ".join(_data(study, strategy)["data"]), "CNNs": ", ".join(study.profile.cnns)}
-        weights.save(path, gan.generator, study.profile.reading(), study.profile.gan_size, about)
+        weights.save(path, gan.generator, study.profile.condition_spec(), study.profile.gan_size, about)
         files.write(path.with_suffix(".md"), card(study, name, gan, results[strategy], made).encode())
         sums += f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
         written += [path, path.with_suffix(".md")]
@@ -87,7 +87,7 @@ def evaluation(study: Study, strategy: str) -> pd.DataFrame:
     for dataset, arch in study.all_pairs(study.of_strategy[strategy]):
         maps = study.maps(dataset, arch)
         truth = maps["Grad-CAM"]
-        for method in ("LSFT", "GSFT", *CONTROLS):
+        for method in ("LSFT", "GSFT", *CARD_CONTROLS):
             r = metrics.correlation(maps[method], truth)
             dice = metrics.dice(metrics.binarise(maps[method]), metrics.binarise(truth))
             about = {"dataset": dataset, "data": study.labels()[dataset], "arch": arch, "method": method}
@@ -118,7 +118,7 @@ def card(study: Study, name: str, gan: TrainedGAN, results: pd.DataFrame, made: 
     """
     (kind, strategy), p, net = name.split("-"), study.profile, gan.generator
     recipe, method, side = p.gan_recipe(kind), kind.upper(), p.gan_size
-    results = results[results["method"].isin([method, *CONTROLS])]
+    results = results[results["method"].isin([method, *CARD_CONTROLS])]
     cnns = frames.accuracies(study, study.all_pairs(study.of_strategy[strategy]))
     cnns["test accuracy"] = tables.with_intervals(cnns, "accuracy")
     spread = pd.concat([results.assign(data="all of them"), results])
@@ -137,7 +137,7 @@ averages of the Grad-CAMs of a CNN's layers, and draws one interpretation map. L
 
 - Sizes: eta {net.eta}, width {net.width}, {count_parameters(net)} parameters, variant {net.variant}.
 - It draws at {side} x {side} pixels.
-- Conditions: {", ".join(f"{field} {value}" for field, value in asdict(p.reading()).items())}.
+- Conditions: {", ".join(f"{field} {value}" for field, value in asdict(p.condition_spec()).items())}.
 
 ```python
 from sftgan import Explainer
@@ -211,7 +211,9 @@ def _data(study: Study, strategy: str) -> pd.DataFrame:
         if (name := row["dataset"]) in study.of_strategy[strategy]:
             images, (seen, held_out) = study.image_data(name), study.classes(name)
             arch = next(iter(study.profile.cnns))
-            shown, tested = (len(study.explained(name, arch, part).labels) for part in ("train", "test"))
+            shown, tested = (
+                len(study.explained_images(name, arch, part).labels) for part in ("train", "test")
+            )
             rows.append({
                 "data": row["label"], "source": row["source"],
                 "images for the CNNs": f"{len(images.train)} to train, {len(images.test)} to test",
@@ -225,7 +227,7 @@ def _data(study: Study, strategy: str) -> pd.DataFrame:
 def _judged(results: pd.DataFrame, method: str) -> str:
     """List for each control whether it or the generator agrees better with Grad-CAM."""
     found = pd.concat(
-        statistics.differences(results, v, method, CONTROLS).assign(value=v) for v in ("r", "dice")
+        statistics.differences(results, v, method, CARD_CONTROLS).assign(value=v) for v in ("r", "dice")
     )
     found["text"] = tables.with_intervals(found, "difference", digits=3)
     found["better"] = "which is better cannot be told"

@@ -74,7 +74,7 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str]
     return pd.concat(parts, ignore_index=True)[[*by, *COLUMNS]]
 
 
-def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+def as_table(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     """Prepare judged rows for a page.
 
     Parameters
@@ -102,7 +102,7 @@ def shown(judged: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     return table[[*table.columns.drop(last), *last]]
 
 
-def listed(judged: pd.DataFrame, orderings: Sequence[Ordering]) -> dict[str, str]:
+def by_verdict(judged: pd.DataFrame, orderings: Sequence[Ordering]) -> dict[str, str]:
     """Group claims by their verdict.
 
     Parameters

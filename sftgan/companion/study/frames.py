@@ -125,7 +125,7 @@ def overlaps(study: Study, cases: Sequence[Case], threshold: float = 127) -> pd.
     """
     frames = []
     for case in cases:
-        explained = study.explained(*case[:2], "test")
+        explained = study.explained_images(*case[:2], "test")
         truths = {"Grad-CAM": metrics.binarise(explained.examples.targets, threshold)}
         if explained.masks is not None:
             truths = {"object": explained.masks} | truths

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sftgan import metrics
 from sftgan.companion.study.study import Study
-from sftgan.gan.examples import Explained
+from sftgan.gan.examples import ExplainedImages
 
 Rows = list[list[Tensor]]
 Gallery = tuple[Rows, list[str], list[list[str]]]
@@ -53,7 +53,7 @@ def gallery_rows(
     study: Study, pair: tuple[str, str], images: Mapping[int, str], maps: Sequence[Tensor]
 ) -> Gallery:
     """One row for each test image of a pair: picture, object and ``maps`` (images, H, W); texts are Dice."""
-    explained, (dataset, arch) = study.explained(*pair, "test"), pair
+    explained, (dataset, arch) = study.explained_images(*pair, "test"), pair
     rows, titles, texts = [], [], []
     for k, (i, rule) in enumerate(images.items()):
         shown = [drawn[k] for drawn in maps]
@@ -63,7 +63,7 @@ def gallery_rows(
     return rows, titles, texts
 
 
-def _overlap(explained: Explained, i: int, drawn: Tensor) -> str:
+def _overlap(explained: ExplainedImages, i: int, drawn: Tensor) -> str:
     """Dice of a map (H, W) with the object of the i-th image, or with its Grad-CAM where that is unknown."""
     if not drawn.any():
         return "empty"

@@ -14,13 +14,16 @@ from sftgan.cams.gradcam import minmax
 from sftgan.cams.model_state import evaluation_mode
 from sftgan.errors import InputError, check_name
 
-METHODS = ("Saliency", "SmoothGrad", "Grad-CAM", "Grad-CAM++", "Score-CAM")
+OTHER_METHODS = ("Saliency", "SmoothGrad", "Grad-CAM", "Grad-CAM++", "Score-CAM")
 """Names of the other explanation methods; see ``maps``."""
-_SAMPLES, _NOISE = 25, 0.15  # of SmoothGrad; standard deviation of the noise, for images in [0, 1]
+_SMOOTHGRAD_SAMPLES, _SMOOTHGRAD_NOISE = (
+    25,
+    0.15,
+)  # of SmoothGrad; standard deviation of the noise, for images in [0, 1]
 
 
 def method_maps(
-    model: nn.Module, layer: nn.Module, images: Tensor, methods: Sequence[str] = METHODS, seed: int = 0
+    model: nn.Module, layer: nn.Module, images: Tensor, methods: Sequence[str] = OTHER_METHODS, seed: int = 0
 ) -> Iterator[tuple[str, Tensor]]:
     """Explain the predicted classes by other methods, one method after the other.
 
@@ -67,7 +70,7 @@ def method_maps(
     Grad-CAM (2, 8, 8)
     """
     for name in methods:
-        check_name(name, METHODS, "method")
+        check_name(name, OTHER_METHODS, "method")
     images = images.to(next(model.parameters()).device)
     with torch.no_grad(), evaluation_mode(model):
         classes = model(images).argmax(1)
@@ -114,7 +117,7 @@ def activation(model: nn.Module, layer: nn.Module) -> nn.Module:
 
 def _gradients(name: str, model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     if name == "SmoothGrad":
-        return smoothgrad(model, images, classes, _SAMPLES)
+        return smoothgrad(model, images, classes, _SMOOTHGRAD_SAMPLES)
     saliency = _library("captum.attr", "captum").Saliency(model)
     return saliency.attribute(images.clone().requires_grad_(), target=classes).amax(1)
 
@@ -156,7 +159,7 @@ def smoothgrad(model: nn.Module, images: Tensor, classes: Tensor, samples: int) 
         nt_type="smoothgrad",
         nt_samples=samples,
         nt_samples_batch_size=1,
-        stdevs=_NOISE,
+        stdevs=_SMOOTHGRAD_NOISE,
         target=classes,
         abs=False,
     )
@@ -193,7 +196,7 @@ CAP = 0.99
 _BATCH = 64
 
 
-def teach(
+def teacher_maps(
     model: nn.Module, layer: nn.Module, images: Tensor, name: str, samples: int | None = None, seed: int = 0
 ) -> Tensor:
     """Compute a teacher's maps of the predicted classes.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.architectures import ARCHITECTURES
 from sftgan.companion.data import datasets
 from sftgan.companion.data.registry import REGISTRY
@@ -182,15 +182,15 @@ class Profile(_Strict):
     workers: PositiveInt = Field(description="processes that fit nets side by side")
     threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
 
-    def reading(self) -> Reading:
+    def condition_spec(self) -> ConditionSpec:
         """How conditions and targets are made."""
-        return Reading(**{field.name: getattr(self, field.name) for field in fields(Reading)})
+        return ConditionSpec(**{field.name: getattr(self, field.name) for field in fields(ConditionSpec)})
 
     def gan_recipe(self, kind: str) -> GANRecipe:
         """How a GAN is trained."""
         same = ("reconstruction", "output", "adversarial", "discriminator_period", "discriminator_input")
         return GANRecipe(
-            kind, self.reading().channels, self.gan_width, self.gan_epochs, self.gan_batch, self.gan_lr,
+            kind, self.condition_spec().channels, self.gan_width, self.gan_epochs, self.gan_batch, self.gan_lr,
             weight=self.reconstruction_weight, layers=self.layers, modulation=self.modulation,
             **{name: getattr(self, name) for name in same},
         )  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sftgan import controls
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cams.gradcam import mean_activation
 from sftgan.cams.model_state import check_last_map
 from sftgan.cnns.architectures import build, build_pretrained, last_block, target_layer
@@ -14,10 +14,10 @@ from sftgan.companion.data import datasets
 from sftgan.companion.data.captions import CaptionData, load_captions
 from sftgan.companion.data.datasets import ImageData
 from sftgan.companion.fitting.captioner import FittedCaptioner, build_captioner, fit_captioner
-from sftgan.companion.fitting.classifiers import Fitted, Recipe, fit
+from sftgan.companion.fitting.classifiers import ClassifierRecipe, Fitted, fit
 from sftgan.companion.study import methods
 from sftgan.companion.study.cache import Config, Runtime, Stage
-from sftgan.gan.examples import Examples, Explained, examples
+from sftgan.gan.examples import Examples, ExplainedImages, explain_images
 from sftgan.gan.networks import Generator
 from sftgan.gan.training import GANRecipe, TrainedGAN, generate, train_gan
 from sftgan.metrics import resized
@@ -36,17 +36,19 @@ def _classifier(config: Config, runtime: Runtime, checkpoint: Path) -> Fitted:
             check_last_map(model, config["shape"]["size"])
         else:
             model = build(config["arch"], len(images.classes), **config["shape"])
-    fitted = fit(model, images, Recipe(**config["recipe"]), config["seed"], checkpoint, runtime.device)
+    fitted = fit(
+        model, images, ClassifierRecipe(**config["recipe"]), config["seed"], checkpoint, runtime.device
+    )
     fitted.model.cpu()
     return fitted
 
 
-def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
+def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> ExplainedImages:
     arch, size = config["cnn"]["arch"], config["size"]
     model = CLASSIFIER(config["cnn"], runtime).model.to(runtime.device)
     split = IMAGE_DATA(config["data"], runtime).chosen(**config["images"])
-    images, reading = split.batch(), Reading(**config["reading"])
-    shown, dead, logits = examples(model, images, size, reading, last_block(model, arch))
+    images, spec = split.batch(), ConditionSpec(**config["reading"])
+    shown, dead, logits = explain_images(model, images, size, spec, last_block(model, arch))
     layer = target_layer(model, arch)
     activation = torch.cat(
         [mean_activation(model, layer, part.to(runtime.device), size).cpu() for part in images.split(64)]
@@ -55,7 +57,7 @@ def _explained(config: Config, runtime: Runtime, checkpoint: Path) -> Explained:
         None if part is None else datasets.resized_masks(part, size)
         for part in (split.masks, split.shortcuts)
     )
-    return Explained(
+    return ExplainedImages(
         shown, split.labels, logits.argmax(1), masks, shortcuts, dead.float().mean(0), activation
     )
 

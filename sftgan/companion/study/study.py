@@ -34,7 +34,7 @@ from sftgan.companion.study.stages import (
     MAPS,
 )
 from sftgan.errors import InputError, check_name
-from sftgan.gan.examples import Explained
+from sftgan.gan.examples import ExplainedImages
 from sftgan.gan.networks import KINDS
 from sftgan.gan.training import TrainedGAN
 from sftgan.provenance import provenance
@@ -166,7 +166,9 @@ class Study:
         fitted = CLASSIFIER.all([self._cnn_config(*pair) for pair in pairs], self.runtime)
         return dict(zip(pairs, fitted, strict=True))
 
-    def explained(self, dataset: str, arch: str, part: str, cnn_of: str | None = None) -> Explained:
+    def explained_images(
+        self, dataset: str, arch: str, part: str, cnn_of: str | None = None
+    ) -> ExplainedImages:
         """CGMAs and targets of one pair: part "train" is of seen classes, "test" of held-out ones.
 
         "watched" is the beginning of "test", on which the training shows its progress. `cnn_of` is the data set
@@ -260,7 +262,7 @@ class Study:
     def previews(self, gan: TrainedGAN, dataset: str, arch: str) -> Tensor:
         """Maps (epochs + 1, n, H, W) of the watched examples of one pair, epoch by epoch; 0 is the untrained net."""
         pairs = self.all_pairs(self.of_strategy[self.strategy(dataset)])
-        sizes = [len(self.explained(*pair, "watched").labels) for pair in pairs]
+        sizes = [len(self.explained_images(*pair, "watched").labels) for pair in pairs]
         return gan.previews.split(sizes, dim=1)[pairs.index((dataset, arch))]
 
     def data_sources(self) -> list[dict[str, str]]:
@@ -390,7 +392,7 @@ class Study:
             "data": self._data_config(dataset, arch),
             "images": self._images_config(dataset, arch, part),
             "size": p.gan_size,
-            "reading": asdict(p.reading()),
+            "reading": asdict(p.condition_spec()),
         }
 
     def _gan_config(self, kind: str, datasets: Sequence[str]) -> Config:

@@ -12,7 +12,7 @@ from sftgan import InputError, metrics
 from sftgan.companion.chapters import amortise, students
 from sftgan.companion.report import claims
 from sftgan.companion.study.study import Study
-from sftgan.gan.examples import Examples, Explained
+from sftgan.gan.examples import Examples, ExplainedImages
 
 KINDS = ("LSFT", "CNN")
 
@@ -23,7 +23,7 @@ def source(n=3, size=16, seed=0):
     images, cgmas = (torch.rand(n, k, size, size, generator=random) for k in (3, 8))
     cam, activation, gradient = torch.rand(3, n, size, size, generator=random)
     labels = torch.zeros(n, dtype=torch.long)
-    explained = Explained(
+    explained = ExplainedImages(
         Examples(images, cgmas, cam), labels, labels, None, None, torch.zeros(13), activation
     )
     return explained, gradient, 0.5 * activation + 0.25 * cgmas[:, -1]
@@ -61,7 +61,7 @@ def test_the_linear_control_finds_a_linear_target_and_needs_the_inputs_for_it():
     assert torch.equal(found["mean map"][0], found["mean map"][1])
     assert torch.allclose(found["mean map"][0], torch.cat([t[2] for t in train]).mean(0))
     assert torch.equal(found["Grad-CAM"], test[0].examples.targets)
-    assert set(found) == set(amortise.CONTROLS)
+    assert set(found) == set(amortise.STUDENT_CONTROLS)
 
 
 def test_measures_of_known_maps():
@@ -98,10 +98,10 @@ def frame(gain, archs=("a", "b", "c", "d"), n=20, teachers=("SmoothGrad",)):
     rng, rows = np.random.default_rng(0), []
     for teacher, arch, image in product(teachers, archs, range(n)):
         level = rng.uniform(0.3, 0.6)
-        for kind, inputs in amortise.pupils(KINDS):
+        for kind, inputs in amortise.student_configs(KINDS):
             r = level + gain[kind] * (inputs == students.WITH) + 0.01 * rng.normal()
             rows.append([teacher, arch, image, amortise.named(kind, inputs), kind, inputs, r, 0.8, 0.2])
-        for control in (*amortise.CONTROLS, students.FEW, students.MANY):
+        for control in (*amortise.STUDENT_CONTROLS, students.FEW, students.MANY):
             rows.append(
                 [teacher, arch, image, control, None, None, level - 0.2, 0.7 + 0.01 * rng.normal(), 0.3]
             )
@@ -247,8 +247,8 @@ def two_cnns(monkeypatch):
 def test_the_whole_trial(two_cnns):
     study, own = two_cnns
     found = amortise.measure(study, "mnist", own)
-    methods = [amortise.named(*pupil) for pupil in amortise.pupils(KINDS)]
-    methods += [*amortise.CONTROLS, students.FEW, students.MANY]
+    methods = [amortise.named(*pupil) for pupil in amortise.student_configs(KINDS)]
+    methods += [*amortise.STUDENT_CONTROLS, students.FEW, students.MANY]
     assert found["method"].unique().tolist() == methods
     assert len(found) == 2 * 2 * 2 * len(methods) * 3, "teachers, left-out CNNs, trainings, methods, images"
     r = found.pivot(index=["teacher", "arch", "method", "image"], columns="seed", values="r")
@@ -259,7 +259,7 @@ def test_the_whole_trial(two_cnns):
     assert (truth["squared error"] == 0).all()
     mean = found[found["method"] == "mean map"]
     assert (mean["squared error"] == mean["error of the mean map"]).all()
-    assert found.loc[found["method"].isin(amortise.CONTROLS), "student"].isna().all()
+    assert found.loc[found["method"].isin(amortise.STUDENT_CONTROLS), "student"].isna().all()
     again = amortise.drawn(study, "mnist", "RISE", "vgg16", own)
     assert all(maps.shape == (3, 16, 16) and maps.min() >= 0 and maps.max() <= 1 for maps in again.values())
     assert (amortise.decision(found)["decision"] == claims.UNTESTED).all()

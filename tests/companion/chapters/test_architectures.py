@@ -10,10 +10,10 @@ from sftgan.companion.chapters.architectures import (
     LINES,
     block_diagrams,
     conditioning_diagram,
+    feature_std,
     gan_diagram,
-    heard,
+    responding_layers,
     sft_pictures,
-    spread,
     spread_curves,
 )
 from sftgan.companion.report.plots import METHOD_COLOURS
@@ -84,15 +84,17 @@ def test_texts_fit_their_boxes_and_a_phone(draw):
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_lsft_hears_one_cgma_in_each_layer_and_gsft_all(variant):
     lsft, gsft = (Generator(kind, eta=3, width=4, variant=variant) for kind in ("lsft", "gsft"))
-    assert torch.equal(heard(lsft), torch.eye(3, dtype=torch.bool))
-    assert torch.equal(heard(gsft), torch.ones(33 if variant == "released" else 3, 3, dtype=torch.bool))
+    assert torch.equal(responding_layers(lsft), torch.eye(3, dtype=torch.bool))
+    assert torch.equal(
+        responding_layers(gsft), torch.ones(33 if variant == "released" else 3, 3, dtype=torch.bool)
+    )
     assert not any(m._forward_pre_hooks for m in lsft.modules())
 
 
 def test_spread_by_hand():
     generator = Generator("gsft", eta=1, width=4)
     images, conditions = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
-    first, residual, *rest = spread(generator, images, conditions)
+    first, residual, *rest = feature_std(generator, images, conditions)
     features = generator.head(images)
     assert_close(first, features.std().item())
     assert_close(residual, generator.trunk[0](features).std().item())
@@ -101,7 +103,7 @@ def test_spread_by_hand():
     with torch.no_grad():
         for parameter in generator.parameters():
             parameter.zero_()
-    assert spread(generator, images, conditions) == [0.0] * 4
+    assert feature_std(generator, images, conditions) == [0.0] * 4
 
 
 def test_sft_pictures_show_the_values():

@@ -48,7 +48,7 @@ def test_the_same_seed_forgets_in_the_same_way_and_leaves_the_generator_of_numbe
 
 def test_the_cascade_begins_with_the_trained_net():
     frame = sanity.cascade(Study("smoke", **MICRO), CASES, 2, 4)
-    assert len(frame) == 3 * len(sanity.METHODS) * 4 and sorted(frame["share"].unique()) == [0, 0.5, 1]
+    assert len(frame) == 3 * len(sanity.CASCADED) * 4 and sorted(frame["share"].unique()) == [0, 0.5, 1]
     start = frame[frame["share"] == 0]
     assert np.allclose(start["SSIM"], 1) and np.allclose(start.loc[~start["flat"], "Pearson"], 1)
     references = frame.filter(regex="^(other|luminance) ").assign(
@@ -78,7 +78,7 @@ def test_the_picture_of_another_class_is_of_another_class():
 def test_a_map_that_stays_as_it_was_does_not_pass():
     """Grad-CAM becomes noise; LSFT stays, whatever the CNN has forgotten."""
     rng, rows = np.random.default_rng(0), []
-    for method in sanity.METHODS:
+    for method in sanity.CASCADED:
         for image in range(20):
             kept = 0.95 if method == "LSFT" else 0.0
             rows.append([method, image, 1.0, kept + 0.01 * rng.normal(), 0.5 + 0.01 * rng.normal()])

@@ -186,7 +186,7 @@ def test_the_gallery_shows_what_each_cnn_sees_and_says(study):
         *[(16, 16)] * 2,
     ]
     for pair, k in (("cifar10", "vgg16"), 0), (("cifar10", "efficientnet_lite0"), 3):
-        explained = study.explained(*pair, "test")
+        explained = study.explained_images(*pair, "test")
         (i,) = [n for n, target in enumerate(explained.examples.targets) if torch.equal(target, row[k + 1])]
         assert torch.equal(row[k + 2], study.maps(*pair, "dissimilar")["LSFT"][i])
         names = study.image_data(*pair).classes

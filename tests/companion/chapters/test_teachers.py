@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sftgan import InputError
-from sftgan.companion.study.methods import CELLS, KEPT, TEACHERS, rise_masks, teach
+from sftgan.companion.study.methods import CELLS, KEPT, TEACHERS, rise_masks, teacher_maps
 
 
 class LooksAt(nn.Module):
@@ -41,7 +41,7 @@ def test_the_patch_that_decides_is_found(name, samples):
     model = LooksAt()
     patch = torch.zeros(16, 16, dtype=torch.bool)
     patch[model.patch] = True
-    (found,) = teach(model, model.conv, torch.full((1, 3, 16, 16), 0.5), name, samples)
+    (found,) = teacher_maps(model, model.conv, torch.full((1, 3, 16, 16), 0.5), name, samples)
     assert found.shape == (16, 16) and found.min() == 0 and found.max() == 1
     assert found[patch].min() > found[~patch].max() or (name == "RISE" and found[patch].mean() > 0.8)
     assert patch.flatten()[found.flatten().argmax()]
@@ -49,7 +49,7 @@ def test_the_patch_that_decides_is_found(name, samples):
 
 def test_smoothgrad_of_a_linear_patch_is_exact():
     model = LooksAt()
-    (found,) = teach(model, model.conv, torch.full((1, 3, 16, 16), 0.9), "SmoothGrad", 2)
+    (found,) = teacher_maps(model, model.conv, torch.full((1, 3, 16, 16), 0.9), "SmoothGrad", 2)
     expected = torch.zeros(16, 16)
     expected[model.patch] = 1
     assert torch.equal(found, expected)
@@ -72,31 +72,31 @@ class Weighted(nn.Module):
 
 def test_one_outlying_pixel_does_not_take_up_the_scale_of_smoothgrad():
     model = Weighted()
-    (found,) = teach(model, model.conv, torch.full((1, 3, 16, 16), 0.5), "SmoothGrad", 2)
+    (found,) = teacher_maps(model, model.conv, torch.full((1, 3, 16, 16), 0.5), "SmoothGrad", 2)
     assert (found[:, :8] == 1).all() and found[3, 12] == 1
     assert found[:, 8:].sum() == 1
 
 
 def test_more_masks_agree_better_and_seeds_draw_other_ones():
     model, images = LooksAt(), torch.full((2, 3, 16, 16), 0.5)
-    few, again, other = (teach(model, model.conv, images, "RISE", 20, seed) for seed in (0, 0, 1))
+    few, again, other = (teacher_maps(model, model.conv, images, "RISE", 20, seed) for seed in (0, 0, 1))
     assert torch.equal(few, again) and not torch.equal(few, other)
     assert not torch.equal(few[0], few[1]), "each image has masks of its own"
-    many, other_many = (teach(model, model.conv, images, "RISE", 400, seed) for seed in (0, 1))
+    many, other_many = (teacher_maps(model, model.conv, images, "RISE", 400, seed) for seed in (0, 1))
     assert (many - other_many).abs().mean() < 0.5 * (few - other).abs().mean()
 
 
 def test_the_models_mode_and_the_random_state_are_left_alone():
     model, before = LooksAt().train(), torch.get_rng_state()
-    teach(model, model.conv, torch.rand(1, 3, 16, 16, generator=torch.Generator()), "RISE", 2)
+    teacher_maps(model, model.conv, torch.rand(1, 3, 16, 16, generator=torch.Generator()), "RISE", 2)
     assert model.training and torch.equal(torch.get_rng_state(), before)
 
 
 def test_bad_requests_are_refused():
     model, images = LooksAt(), torch.rand(1, 3, 16, 16)
     with pytest.raises(InputError, match="did you mean 'RISE'"):
-        teach(model, model.conv, images, "RISSE", 4)
+        teacher_maps(model, model.conv, images, "RISSE", 4)
     for samples in (None, 0):
         with pytest.raises(InputError, match="whole number of at least 1"):
-            teach(model, model.conv, images, "SmoothGrad", samples)
+            teacher_maps(model, model.conv, images, "SmoothGrad", samples)
     assert TEACHERS == ("SmoothGrad", "RISE", "Score-CAM")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sftgan import Explainer, Generator, InputError, metrics, pictures
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.companion.chapters import transfer
 from sftgan.companion.report import statistics
 from sftgan.gan import weights
@@ -22,7 +22,8 @@ NAMES = ["chelsea", "coffee", "rocket"]
 def explainers():
     torch.manual_seed(0)
     return {
-        kind: Explainer(Generator(kind, eta=3, width=4), Reading(3), size=16) for kind in ("lsft", "gsft")
+        kind: Explainer(Generator(kind, eta=3, width=4), ConditionSpec(3), size=16)
+        for kind in ("lsft", "gsft")
     }
 
 
@@ -76,7 +77,7 @@ def test_maps_are_those_of_the_explainer(explainers, shape, targets):
         )
     torch.testing.assert_close(logits, model(images))
     assert shown.targets.shape == (9, 16, 16 * shape[1] // shape[0])
-    assert maps["Grad-CAM"] is shown.targets and list(maps)[3:] == list(transfer.FREE)
+    assert maps["Grad-CAM"] is shown.targets and list(maps)[3:] == list(transfer.FREE_CONTROLS)
     (centre,) = maps["centre"].unique(dim=0)
     torch.testing.assert_close(centre, centre.flip(0, 1))
     quarter = centre[:8, : centre.shape[1] // 2]
@@ -84,7 +85,7 @@ def test_maps_are_those_of_the_explainer(explainers, shape, targets):
 
 
 def test_explainers_that_see_different_things_are_refused(explainers):
-    others = explainers | {"larger": Explainer(explainers["lsft"].generator, Reading(3), size=24)}
+    others = explainers | {"larger": Explainer(explainers["lsft"].generator, ConditionSpec(3), size=24)}
     with pytest.raises(InputError, match="differ in their reading or size"):
         transfer.seen(plain(torch.float32), pictures(2, 24, dtype=torch.float32), others)
 
@@ -157,7 +158,7 @@ def test_a_map_that_follows_the_class_is_told_from_one_that_does_not():
     follows, stays, empty = (left, 1 - left), (left, left), (0 * left, 0 * left)
     three = (0.25 + 0.5 * left, 0.75 - 0.5 * left)
     both = {"follows": follows, "stays": stays, "empty": empty, "a little": three}
-    found = transfer.told_apart(*({name: maps[k] for name, maps in both.items()} for k in (0, 1)))
+    found = transfer.class_sensitivity(*({name: maps[k] for name, maps in both.items()} for k in (0, 1)))
     told = found.groupby("method")["told"].mean().to_dict()
     assert told == pytest.approx({"follows": 1, "stays": 0, "empty": 0, "a little": 0.5})
     alike = found.groupby("method")["alike"].mean().to_dict()
@@ -169,7 +170,9 @@ def test_the_packaged_generators_by_kind_and_strategy(tmp_path, monkeypatch):
     for k, name in enumerate(weights.PRETRAINED):
         torch.manual_seed(k)
         path = tmp_path / f"{name}.safetensors"
-        weights.save(path, Generator(name[:4], eta=3, width=4), Reading(3), 16 + k, {"data": f"set {k}"})
+        weights.save(
+            path, Generator(name[:4], eta=3, width=4), ConditionSpec(3), 16 + k, {"data": f"set {k}"}
+        )
         sums += f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
     (tmp_path / "SHA256SUMS").write_text(sums)
     monkeypatch.setattr(weights, "_FOLDER", tmp_path)

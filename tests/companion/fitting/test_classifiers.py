@@ -11,7 +11,7 @@ from sftgan.cnns.architectures import build
 from sftgan.cnns.normalised import Normalised
 from sftgan.companion.data.datasets import ImageData, Split
 from sftgan.companion.fitting import classifiers
-from sftgan.companion.fitting.classifiers import Fitted, Recipe, fit, predict
+from sftgan.companion.fitting.classifiers import ClassifierRecipe, Fitted, fit, predict
 from sftgan.errors import InputError
 
 
@@ -52,7 +52,7 @@ def assert_same(a: Fitted, b: Fitted):
     ],
 )
 def test_it_learns(data, arch, optimiser, lr):
-    fitted = fit(net(arch), data, Recipe(optimiser, lr, epochs=4))
+    fitted = fit(net(arch), data, ClassifierRecipe(optimiser, lr, epochs=4))
     assert fitted.test_accuracy > 0.95
     assert list(fitted.curve) == ["epoch", "loss", "held_back_accuracy"]
     assert list(fitted.curve["epoch"]) == [1, 2, 3, 4]
@@ -61,7 +61,7 @@ def test_it_learns(data, arch, optimiser, lr):
 
 
 def test_the_confusion_matrix_counts_the_test_images(data):
-    fitted = fit(net(), data, Recipe("sgd", 0.01, epochs=1))
+    fitted = fit(net(), data, ClassifierRecipe("sgd", 0.01, epochs=1))
     assert fitted.confusion.sum(1).tolist() == [23, 22]
     predicted = predict(fitted.model, data.test).argmax(1)
     expected = torch.zeros(2, 2, dtype=torch.int64)
@@ -73,7 +73,7 @@ def test_the_confusion_matrix_counts_the_test_images(data):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(data):
-    first, again, other = (fit(net(), data, Recipe(epochs=2), seed=seed) for seed in (3, 3, 4))
+    first, again, other = (fit(net(), data, ClassifierRecipe(epochs=2), seed=seed) for seed in (3, 3, 4))
     assert_same(first, again)
     assert not torch.equal(first.model.state_dict()["net.features.0.weight"],
                            other.model.state_dict()["net.features.0.weight"])  # fmt: skip
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(data):
 
 def test_the_test_images_choose_nothing(data):
     turned = replace(data.test, labels=1 - data.test.labels, images=data.test.images.flip(-1) // 2)
-    recipe = Recipe("sgd", 0.01, one_cycle=False, epochs=3)
+    recipe = ClassifierRecipe("sgd", 0.01, one_cycle=False, epochs=3)
     plain, other = fit(net(), data, recipe), fit(net(), replace(data, test=turned), recipe)
     mine, theirs = plain.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -89,7 +89,7 @@ def test_the_test_images_choose_nothing(data):
 
 
 def test_the_earliest_best_epoch_is_kept(data):
-    recipe = Recipe("sgd", 0.02, one_cycle=False, epochs=6)
+    recipe = ClassifierRecipe("sgd", 0.02, one_cycle=False, epochs=6)
     fitted = fit(net(), data, recipe)
     best = int(fitted.curve["held_back_accuracy"].idxmax()) + 1  # idxmax: the first of equals
     assert best < 6, "nothing is tested if the last epoch is the best"
@@ -102,7 +102,7 @@ def test_the_earliest_best_epoch_is_kept(data):
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
 def test_an_interrupted_fit_ends_with_the_same_bits(data, tmp_path, monkeypatch, optimiser):
-    recipe, checkpoint = Recipe(optimiser, 0.01, epochs=4), tmp_path / "cnn.pt"
+    recipe, checkpoint = ClassifierRecipe(optimiser, 0.01, epochs=4), tmp_path / "cnn.pt"
     undisturbed = fit(net("mobilenet_v2"), data, recipe)
     finished, one_epoch = [], classifiers._fit_epoch
 
@@ -130,7 +130,7 @@ def test_dropout_is_decided_by_the_seed_also_after_a_kill(data, tmp_path, monkey
         torch.manual_seed(seed)
         return model
 
-    recipe = Recipe(epochs=3, head_epochs=head_epochs)
+    recipe = ClassifierRecipe(epochs=3, head_epochs=head_epochs)
     undisturbed = fit(dropping(), data, recipe)
     other = dropping(seed=1)
     before = torch.random.get_rng_state()
@@ -152,7 +152,7 @@ def test_dropout_is_decided_by_the_seed_also_after_a_kill(data, tmp_path, monkey
 
 
 def test_outputs_do_not_depend_on_the_other_images_of_a_batch(data):
-    fitted = fit(net("resnet50"), data, Recipe(epochs=2))
+    fitted = fit(net("resnet50"), data, ClassifierRecipe(epochs=2))
     together = predict(fitted.model, data.test)
     alone = torch.cat([predict(fitted.model, data.test.subset(slice(i, i + 1))) for i in range(45)])
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
@@ -175,11 +175,11 @@ def test_batch_norm_statistics_are_exact():
 
 def test_bad_recipes_are_answered_in_a_sentence(data):
     with pytest.raises(InputError, match="unknown optimiser 'sdg': did you mean 'sgd'"):
-        fit(net(), data, Recipe("sdg"))
+        fit(net(), data, ClassifierRecipe("sdg"))
     with pytest.raises(
         InputError, match=r"loss became (nan|inf) in epoch 1: lower its learning rate \(now 1e\+30\)"
     ):
-        fit(net(), data, Recipe("sgd", 1e30, one_cycle=False))
+        fit(net(), data, ClassifierRecipe("sgd", 1e30, one_cycle=False))
 
 
 def test_the_head_is_fitted_first_on_features_computed_once(data, monkeypatch):
@@ -192,7 +192,7 @@ def test_the_head_is_fitted_first_on_features_computed_once(data, monkeypatch):
     monkeypatch.setattr(classifiers, "predict", counted)
     before = net()
     weights = {name: value.clone() for name, value in before.state_dict().items()}
-    fitted = fit(before, data, Recipe(epochs=0, head_epochs=30))
+    fitted = fit(before, data, ClassifierRecipe(epochs=0, head_epochs=30))
     changed = {
         name for name, value in fitted.model.state_dict().items() if not torch.equal(value, weights[name])
     }
@@ -203,7 +203,7 @@ def test_the_head_is_fitted_first_on_features_computed_once(data, monkeypatch):
 
 
 def test_an_interrupted_fit_with_a_head_ends_with_the_same_bits(data, tmp_path, monkeypatch):
-    recipe = Recipe(lr=1e-3, epochs=2, head_epochs=3)
+    recipe = ClassifierRecipe(lr=1e-3, epochs=2, head_epochs=3)
     whole = fit(net(), data, recipe)
     epoch = classifiers._fit_epoch
     calls = []
@@ -222,7 +222,7 @@ def test_an_interrupted_fit_with_a_head_ends_with_the_same_bits(data, tmp_path, 
 
 
 def test_a_small_data_set_gets_more_epochs(data):
-    recipe = Recipe(epochs=2, batch=32, min_steps=14)
+    recipe = ClassifierRecipe(epochs=2, batch=32, min_steps=14)
     assert [recipe.epochs_of(n) for n in (32, 108, 700)] == [14, 4, 2]
     assert len(fit(net(), data, recipe).curve) == 4, "108 of 120 images, as a tenth is held back"
 
@@ -231,7 +231,7 @@ def test_only_the_last_convolutions_are_fitted_and_batch_norm_stays_as_it_is(dat
     before = net()
     weights = {name: value.clone() for name, value in before.state_dict().items()}
     convolutions = [name for name, module in before.named_modules() if isinstance(module, nn.Conv2d)]
-    fitted = fit(before, data, Recipe(lr=1e-3, epochs=2, last_convolutions=2))
+    fitted = fit(before, data, ClassifierRecipe(lr=1e-3, epochs=2, last_convolutions=2))
     changed = {n for n, value in fitted.model.state_dict().items() if not torch.equal(value, weights[n])}
     fresh = {f"{name}.weight" for name in convolutions[-2:]}
     assert changed & {f"{name}.weight" for name in convolutions} == fresh
@@ -241,4 +241,4 @@ def test_only_the_last_convolutions_are_fitted_and_batch_norm_stays_as_it_is(dat
 
 def test_more_convolutions_than_there_are_is_one_sentence(data):
     with pytest.raises(InputError, match="last_convolutions is 14, but the CNN has 13"):
-        fit(net(), data, Recipe(epochs=1, last_convolutions=14))
+        fit(net(), data, ClassifierRecipe(epochs=1, last_convolutions=14))

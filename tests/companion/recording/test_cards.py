@@ -76,10 +76,12 @@ def test_the_package_finds_what_was_published(folder, monkeypatch):
 @pytest.mark.parametrize("name", weights.PRETRAINED)
 def test_a_published_generator_is_the_study_s(study, folder, name):
     kind, strategy = name.split("-")
-    generator, reading, size = weights.load(folder / f"{name}.safetensors")
+    generator, spec, size = weights.load(folder / f"{name}.safetensors")
     trained = study.gans(strategy)[kind].generator
-    assert (generator.kind, reading, size) == (kind, study.profile.reading(), 16)
-    test = study.explained({"similar": "mnist", "dissimilar": "cifar10"}[strategy], "vgg16", "test").examples
+    assert (generator.kind, spec, size) == (kind, study.profile.condition_spec(), 16)
+    test = study.explained_images(
+        {"similar": "mnist", "dissimilar": "cifar10"}[strategy], "vgg16", "test"
+    ).examples
     assert torch.equal(generate(generator, test), generate(trained, test))
     about = weights.describe(folder / f"{name}.safetensors")["about"]
     assert about["name"] == name and about["strategy"] == strategy and about["CNNs"] == "vgg16"

@@ -82,21 +82,21 @@ def test_judged_claims_are_shown_with_intervals_as_text():
         Ordering("B above A on a third", "Table 1", "dice", "B", "A", None, "third"),
     ]
     judged = claims.judge(frame, orderings)
-    table = claims.shown(judged, digits=1)
+    table = claims.as_table(judged, digits=1)
     assert table.columns.tolist() == [
         "claim", "where", "data here", "comparison", "images", "difference", "interval", "effect size", "verdict",
     ]  # fmt: skip
     low, high = judged.loc[0, ["low", "high"]]
     assert table.loc[0, "interval"] == f"[{low:.1f},\xa0{high:.1f}]" and table.loc[0, "images"] == 40
     assert pd.isna(table.loc[1, "interval"]) and table.loc[1, "verdict"] == "cannot be tested here"
-    assert claims.shown(claims.judge(frame.iloc[:0], orderings))["interval"].isna().all()
+    assert claims.as_table(claims.judge(frame.iloc[:0], orderings))["interval"].isna().all()
 
 
 def test_judged_claims_have_effect_sizes_and_holms_p_is_shown_as_text():
     found = claims.judge(scores(), [Ordering("B above A", "Table 2", "dice", "B", "A")])
     assert found.columns.tolist() == claims.COLUMNS and found.loc[0, "effect size"] > 5
     many = statistics.differences(scores(), "dice", "B", ["A"], by=["dataset"])
-    table = claims.shown(statistics.holm(many))
+    table = claims.as_table(statistics.holm(many))
     assert table.columns.tolist()[-4:] == ["interval", "effect size", "p (Holm)", "verdict"]
     assert table["p (Holm)"].tolist() == ["0.001"] * 2 and "p" not in table
 
@@ -123,7 +123,7 @@ def test_better_is_what_beats_the_best_control():
     expected = statistics.differences(beside_controls(), "dice", "good", ["ones"], by=["arch"])
     names = ["n", "difference", "low", "high", "p", "effect size"]
     assert found.loc[[0, 4], names].values.tolist() == expected[names].values.tolist()
-    assert claims.shown(statistics.holm(found)).columns.tolist() == [
+    assert claims.as_table(statistics.holm(found)).columns.tolist() == [
         "arch", "method", "best control", "images", "difference", "interval", "effect size", "p (Holm)",
         "better than every control",
     ]  # fmt: skip
@@ -176,7 +176,7 @@ def test_claims_are_listed_by_verdict_with_the_data_they_were_tested_on():
         Ordering("B above A on MNIST", "Table 1", "dice", "B", "A", None, "first"),
         Ordering("A above B on EMNIST", "Table 1", "dice", "A", "B", None, "third"),
     ]
-    found = claims.listed(claims.judge(scores(), orderings), orderings)
+    found = claims.by_verdict(claims.judge(scores(), orderings), orderings)
     assert found == {
         "holds": "B above A; B above A on MNIST (here on First)",
         "does not hold": "none",
@@ -251,7 +251,7 @@ def test_densities_that_the_paper_does_not_have_leave_claims_untested(densities,
     assert set(found["densities"]) == {named} and len(found) == 10
     for _, part in found.groupby("strategy"):
         assert (part["verdict"] == claims.UNTESTED).tolist() == [k >= 5 - untested for k in range(5)]
-    assert "verdict" in claims.shown(found), "it can be shown all the same"
+    assert "verdict" in claims.as_table(found), "it can be shown all the same"
 
 
 def test_slopes_are_least_squares():
@@ -335,7 +335,7 @@ def test_a_mean_is_judged_over_the_images_for_which_it_is_defined():
     assert found["verdict"].to_dict() == {"A": "holds", "B": "does not hold", "C": "cannot be tested here"}
     assert found["left out"].tolist() == [1, 0, 4] and found["n"].tolist()[:2] == [3, 4]
     assert found.loc["A", "difference"] == pytest.approx(0.3) and 0.2 <= found.loc["A", "low"] < 0.3
-    assert claims.shown(found.reset_index().assign(claim="c", comparison="v"))["images"].isna().sum() == 1
+    assert claims.as_table(found.reset_index().assign(claim="c", comparison="v"))["images"].isna().sum() == 1
 
 
 def test_images_are_left_out_in_pairs():

@@ -187,7 +187,7 @@ def test_dead_layers():
 def test_every_method_has_a_colour_of_its_own():
     from sftgan.companion.study import frames, methods
 
-    methods = {*frames.METHODS, *methods.METHODS}
+    methods = {*frames.METHODS, *methods.OTHER_METHODS}
 
     assert methods == set(plots.METHOD_COLOURS)
     assert len(set(plots.METHOD_COLOURS.values())) == len(methods)

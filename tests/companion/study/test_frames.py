@@ -168,7 +168,7 @@ def test_galleries_show_the_median_picture_of_each_data_set(study):
     rows, titles = dice.objects_and_maps(study, scores, ["LSFT"])
     part = frames.nearest_truth(scores).query("method == 'LSFT' and dataset == 'mnist'")
     median = part[part["dice"] == part["dice"].sort_values().iloc[3]]["image"]  # of 6
-    explained, maps = study.explained(*SIMILAR[:2], "test"), study.maps(*SIMILAR)
+    explained, maps = study.explained_images(*SIMILAR[:2], "test"), study.maps(*SIMILAR)
     (i,) = [k for k in median if torch.equal(rows[0][0], explained.examples.images[k])]
     assert torch.equal(rows[0][1], explained.masks[i].float()) and torch.equal(rows[0][2], maps["LSFT"][i])
     assert len(rows) == 2 and titles[0].endswith("vgg16\nMNIST 5000")
@@ -190,7 +190,7 @@ def test_noise_explains_the_noisy_image(study):
     frame = noise.noise(study, [SIMILAR], [0.0, 0.3], n_images=3)
     controls = ("mean map", "luminance")
     assert len(frame) == 2 * 5 * 3 and set(frame["method"]) == {"LSFT", "GSFT", "Grad-CAM", *controls}
-    clean, maps = study.explained(*SIMILAR[:2], "test"), study.maps(*SIMILAR)
+    clean, maps = study.explained_images(*SIMILAR[:2], "test"), study.maps(*SIMILAR)
     none = frame[(frame["density"] == 0) & (frame["method"] == "LSFT")]
     np.testing.assert_allclose(
         none["background"], metrics.background_error(maps["LSFT"], clean.masks)[:3], atol=1e-5
@@ -217,8 +217,8 @@ def test_noise_explains_the_noisy_image(study):
 def test_relevance_is_the_difference_to_the_map_with_one_cgma_replaced(study):
     frame = relevance.relevances(study, [DISSIMILAR])
     assert len(frame) == 2 * 3 * 3 * 6  # GANs, replacements, CGMAs, images
-    shown = study.explained(*DISSIMILAR[:2], "test").examples
-    mean = study.explained(*DISSIMILAR[:2], "train").examples.conditions.mean(0)
+    shown = study.explained_images(*DISSIMILAR[:2], "test").examples
+    mean = study.explained_images(*DISSIMILAR[:2], "train").examples.conditions.mean(0)
     generator = study.gans("dissimilar")["lsft"].generator
     full = generate(generator, shown)
     shown_at_1 = shown.conditions[:, 1]
@@ -232,7 +232,7 @@ def test_relevance_is_the_difference_to_the_map_with_one_cgma_replaced(study):
         np.testing.assert_allclose(rows["relevance"], (full - without).abs().sum((1, 2)), atol=1e-3)
         assert (rows["relevance"] > 0).any()
         np.testing.assert_allclose(rows["intensity lost"], (full - without).mean((1, 2)), atol=1e-6)
-        masks = study.explained(*DISSIMILAR[:2], "test").masks
+        masks = study.explained_images(*DISSIMILAR[:2], "test").masks
         share, left = (metrics.foreground_share(maps, masks) for maps in (full, without))
         np.testing.assert_allclose(rows["foreground share lost"], share - left, atol=1e-6)
     assert set(frame["truth"]) == {"object"}
@@ -246,9 +246,9 @@ def test_the_figure_under_noise_shows_what_is_measured(study):
     rows, titles, said = noise.noise_maps(study, [SIMILAR, DISSIMILAR], densities)
     assert len(rows) == len(titles) == len(said) == 8 and all(len(row) == 2 for row in rows)
     assert titles[:4] == ["MNIST 5000\nvgg16", "GSFT", "LSFT", "Grad-CAM"]
-    assert torch.equal(rows[0][0], study.explained(*SIMILAR[:2], "test").examples.images[0])
+    assert torch.equal(rows[0][0], study.explained_images(*SIMILAR[:2], "test").examples.images[0])
     frame = noise.noise(study, [SIMILAR], densities, n_images=3).query("image == 0")
-    mask = study.explained(*SIMILAR[:2], "test").masks[:1]
+    mask = study.explained_images(*SIMILAR[:2], "test").masks[:1]
     for method, maps in zip(titles[1:4], rows[1:4], strict=True):
         part = frame[frame["method"] == method]
         errors = [metrics.background_error(drawn[None], mask).item() for drawn in maps]
@@ -263,7 +263,7 @@ def test_the_figure_after_the_blackout_shows_what_is_measured(study):
     assert all(len(row) == 2 + study.profile.eta for row in rows)
     frame = relevance.relevances(study, [DISSIMILAR]).query("method == 'LSFT' and image == 0")
     for title, (picture, full, *without) in zip(titles, rows, strict=True):
-        assert torch.equal(picture, study.explained(*DISSIMILAR[:2], "test").examples.images[0])
+        assert torch.equal(picture, study.explained_images(*DISSIMILAR[:2], "test").examples.images[0])
         found = [(full - drawn).abs().sum().item() for drawn in without]
         part = frame[frame["replacement"] == title.split("\n")[1]].sort_values("c")
         np.testing.assert_allclose(found, part["relevance"], atol=1e-3)
@@ -276,7 +276,7 @@ def test_shortcuts_compare_two_cnns_on_the_same_pictures(study):
     frame = shortcuts.shortcuts(study, "vgg19")
     methods = {*METHODS, "Saliency", "SmoothGrad"}
     assert len(frame) == 2 * 2 * len(methods) * 6 and set(frame["method"]) == methods
-    explained = study.explained("ppmi", "vgg19", "test")
+    explained = study.explained_images("ppmi", "vgg19", "test")
     ones = frame[(frame["method"] == "all ones") & (frame["cnn"] == "honest")]
     for region, mask in {"patch": explained.shortcuts, "object": explained.masks}.items():
         rows = ones[ones["region"] == region]
@@ -334,7 +334,7 @@ def test_intensity_is_the_mean_on_the_object(study):
     assert len(frame) == 2 * len(METHODS) * 6
     assert (frame.loc[frame["method"] == "all ones", "intensity"] == 1).all()
     lsft = frame[(frame["method"] == "LSFT") & (frame["dataset"] == "mnist")]
-    mask, maps = study.explained(*SIMILAR[:2], "test").masks, study.maps(*SIMILAR)["LSFT"]
+    mask, maps = study.explained_images(*SIMILAR[:2], "test").masks, study.maps(*SIMILAR)["LSFT"]
     np.testing.assert_allclose(
         lsft["intensity"], [m[on].mean() for m, on in zip(maps, mask, strict=True)], 1e-5
     )
@@ -354,7 +354,7 @@ def test_galleries_show_what_is_measured(study):
     chosen = {"mnist": {"drawn": 3, "best": 3, "median": 1, "worst": 0}, "cifar10": {"drawn": 2}}
     rows, titles, texts = qualitative.maps_by_method(study, "vgg16", chosen, ["drawn"], ["Saliency", "GSFT"])
     assert titles == ["MNIST 5000\nvgg16, drawn", "scenes, close up\nvgg16, drawn"]
-    explained, maps = study.explained(*SIMILAR[:2], "test"), study.maps(*SIMILAR)
+    explained, maps = study.explained_images(*SIMILAR[:2], "test"), study.maps(*SIMILAR)
     shown = [explained.examples.images[3], explained.masks[3].float(), maps["GSFT"][3]]
     assert all(torch.equal(a, b) for a, b in zip([*rows[0][:2], rows[0][3]], shown, strict=True))
     saliency = study.compared(*SIMILAR[:2], [3], ["Saliency"])["Saliency"]
@@ -396,7 +396,7 @@ def test_the_gallery_of_the_shortcut_says_what_both_cnns_predict(study):
     assert len(rows) == len(titles) == 2 and all(len(row) == 3 + 4 for row in rows)
     classes = study.image_data("ppmi", "vgg19").classes
     for cnn, of in shortcuts.TELLING.items():
-        predicted = study.explained("ppmi", "vgg19", "test", of).predictions
+        predicted = study.explained_images("ppmi", "vgg19", "test", of).predictions
         assert f"{cnn}: {classes[predicted[1]]}" in titles[1].split("\n")
     maps = study.maps("ppmi", "vgg19", "dissimilar", "ppmi_control")["LSFT"]
     assert torch.equal(rows[1][6], maps[1])
@@ -454,7 +454,7 @@ def test_survey_questions_are_spread_over_the_pairs(study):
     assert len(asked) == 5 and all(list(q.maps) == ["LSFT", "Grad-CAM"] for q in asked)
     digits = [q for q in asked if q.caption in study.image_data("mnist").classes]
     assert len(digits) == 3
-    images = study.explained(*SIMILAR[:2], "test").examples.images
+    images = study.explained_images(*SIMILAR[:2], "test").examples.images
     (first,) = [i for i, image in enumerate(images) if torch.equal(image, asked[0].image)]
     assert torch.equal(asked[0].maps["LSFT"], study.maps(*SIMILAR)["LSFT"][first])
     with pytest.raises(InputError, match="images for 12 of 13 questions: ask for fewer"):

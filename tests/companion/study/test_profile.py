@@ -5,7 +5,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from sftgan.cams.conditions import Reading
+from sftgan.cams.conditions import ConditionSpec
 from sftgan.cnns.architectures import ARCHITECTURES
 from sftgan.companion.study.profile import RELEASED, SWITCHES, CNNRecipe, DataSource, Profile, load_profile
 from sftgan.errors import InputError
@@ -229,7 +229,7 @@ def test_the_released_variant_flips_every_switch():
 
 def test_the_papers_reading_and_recipe_are_the_defaults():
     profile = load_profile("smoke")
-    assert profile.reading() == Reading()
+    assert profile.condition_spec() == ConditionSpec()
     recipe = profile.gan_recipe("lsft")
     assert recipe == GANRecipe("lsft", width=recipe.width, epochs=recipe.epochs, lr=recipe.lr)
 

@@ -135,7 +135,7 @@ def test_labels_are_those_of_the_images(study, scores):
     one = scores[
         (scores["dataset"] == "mnist") & (scores["method"] == "LSFT") & (scores["truth"] == "object")
     ]
-    expected = study.explained("mnist", "vgg16", "test").labels.tolist() * 2
+    expected = study.explained_images("mnist", "vgg16", "test").labels.tolist() * 2
     assert one["label"].tolist() == expected
     assert set(expected) <= set(study.classes("mnist")[1])
 
@@ -152,7 +152,7 @@ def test_gans_train_on_seen_classes_and_are_tested_on_held_out_ones(study, datas
     seen, held_out = study.classes(dataset)
     assert set(seen).isdisjoint(held_out)
     assert sorted(seen + held_out) == list(range(len(study.image_data(dataset).classes)))
-    parts = {part: study.explained(dataset, arch, part) for part in ("train", "test", "watched")}
+    parts = {part: study.explained_images(dataset, arch, part) for part in ("train", "test", "watched")}
     assert {name: len(part.labels) for name, part in parts.items()} == {"train": 16, "test": 8, "watched": 4}
     assert set(parts["train"].labels.tolist()) <= set(seen)
     assert set(parts["test"].labels.tolist()) <= set(held_out)
@@ -167,7 +167,7 @@ def test_gans_train_on_seen_classes_and_are_tested_on_held_out_ones(study, datas
 def test_explained_is_the_stages_done_by_hand(study):
     from sftgan import cgma, layer_cams
 
-    explained = study.explained("mnist", "vgg16", "test")
+    explained = study.explained_images("mnist", "vgg16", "test")
     model = study.classifiers()["mnist", "vgg16"].model
     images = study.chosen("mnist", "vgg16", "test").batch()
     assert torch.equal(explained.examples.images, images)
@@ -182,7 +182,7 @@ def test_explained_is_the_stages_done_by_hand(study):
 def test_maps_of_every_method(study):
     maps = study.maps("mnist", "mobilenet_v2")
     assert tuple(maps) == METHODS
-    test = study.explained("mnist", "mobilenet_v2", "test").examples
+    test = study.explained_images("mnist", "mobilenet_v2", "test").examples
     assert torch.equal(maps["Grad-CAM"], test.targets)
     for kind in ("lsft", "gsft"):
         generator = study.gans("similar")[kind].generator
@@ -226,7 +226,7 @@ def test_eta_trains_other_gans_but_no_other_cnns(study):
     new = log()[len(before) :]
     assert "_gan lsft on mnist, chinese_mnist" in new and gan.generator.eta == 2
     assert not [title for title in new if title.startswith(("_classifier", "_image_data"))]
-    assert other.explained("mnist", "vgg16", "test").examples.conditions.shape[1] == 2
+    assert other.explained_images("mnist", "vgg16", "test").examples.conditions.shape[1] == 2
 
 
 @pytest.mark.parametrize("change", [{"gan_lr": 0.1}, {"seed": 1}])
@@ -272,7 +272,8 @@ def test_progress_of_one_data_set(study):
     curves = [training.progress(study, gan, dataset) for dataset in MICRO["similar"]]
     assert curves[0]["epoch"].tolist() == [0, 1] and curves[0]["step"].tolist() == [0, 4]
     targets = [
-        study.explained(*pair, "watched").examples.targets for pair in study.all_pairs(MICRO["similar"])
+        study.explained_images(*pair, "watched").examples.targets
+        for pair in study.all_pairs(MICRO["similar"])
     ]
     truth = metrics.binarise(torch.cat(targets))
     expected = [metrics.dice(metrics.binarise(maps), truth).mean().item() for maps in gan.previews]
@@ -352,11 +353,11 @@ def test_bad_arguments_of_methods(study):
     with pytest.raises(InputError, match="unknown data set 'animals10'"):
         study.image_data("animals10")
     with pytest.raises(InputError, match="smoke has no resnet50 on tamil: .* tamil with vgg16"):
-        study.explained("tamil", "resnet50", "test")
+        study.explained_images("tamil", "resnet50", "test")
     with pytest.raises(InputError, match="unknown strategy 'simlar': did you mean 'similar'"):
         study.gans("simlar")
     with pytest.raises(InputError, match="unknown part 'tset': did you mean 'test'"):
-        study.explained("mnist", "vgg16", "tset")
+        study.explained_images("mnist", "vgg16", "tset")
     with pytest.raises(InputError, match="threshold is 300"):
         table(study, threshold=300)
 
