@@ -105,7 +105,7 @@ class SFTGANCAM:
     Examples
     --------
     >>> import torch
-    >>> from sftgan.networks import Generator
+    >>> from sftgan.gan.networks import Generator
     >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
     >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
@@ -245,7 +245,7 @@ def quantus_explain(
     Examples
     --------
     >>> import numpy as np
-    >>> from sftgan.networks import Generator
+    >>> from sftgan.gan.networks import Generator
     >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
     >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
@@ -295,8 +295,8 @@ def _captum_face() -> type:
         Examples
         --------
         >>> import torch
-        >>> from sftgan.faces import SFTGANAttribution
-        >>> from sftgan.networks import Generator
+        >>> from sftgan.adapters import SFTGANAttribution
+        >>> from sftgan.gan.networks import Generator
         >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
         >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> explainer = Explainer(Generator("lsft", eta=2, width=4))

@@ -54,7 +54,7 @@ def controls(
     >>> import torch
     >>> shown = Examples(torch.rand(2, 3, 4, 4), torch.rand(2, 5, 4, 4), torch.rand(2, 4, 4))
     >>> classes = torch.tensor([0, 1])
-    >>> pair = Explained(shown, classes, classes, None, None, torch.zeros(6), torch.rand(2, 4, 4))
+    >>> pair = ExplainedImages(shown, classes, classes, None, None, torch.zeros(6), torch.rand(2, 4, 4))
     >>> tuple(controls(pair, pair, linear_fit([shown]))) == CONTROLS
     True
     """

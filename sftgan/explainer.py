@@ -45,7 +45,7 @@ class Explainer:
     >>> from torch import nn
     >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
     >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    >>> from sftgan.networks import Generator
+    >>> from sftgan.gan.networks import Generator
     >>> explainer = Explainer(Generator("lsft", eta=2, width=4))
     >>> explainer(model, torch.rand(1, 3, 16, 16)).shape
     torch.Size([1, 16, 16])
@@ -79,7 +79,7 @@ class Explainer:
         Parameters
         ----------
         name
-            One of ``sftgan.weights.PRETRAINED``.
+            One of ``sftgan.gan.weights.PRETRAINED``.
 
         Returns
         -------
@@ -119,7 +119,7 @@ class Explainer:
 
         Examples
         --------
-        >>> from sftgan.weights import pretrained
+        >>> from sftgan.gan.weights import pretrained
         >>> Explainer.load(pretrained("gsft-similar")).generator.kind
         'gsft'
         """
@@ -144,7 +144,7 @@ class Explainer:
         --------
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
-        >>> from sftgan.networks import Generator
+        >>> from sftgan.gan.networks import Generator
         >>> with TemporaryDirectory() as folder:
         ...     path = Path(folder) / "mine.safetensors"
         ...     Explainer(Generator("gsft", eta=4, width=4), size=24).save(path)
@@ -167,7 +167,7 @@ class Explainer:
         images
             Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
         targets
-            What is explained, see ``sftgan.targets.Targets``; None for what the spec says, by default the
+            What is explained, see ``sftgan.cams.targets.Targets``; None for what the spec says, by default the
             predicted classes. A single callable is given the outputs of ``batch`` images at a time.
 
         Returns
@@ -204,7 +204,7 @@ class Explainer:
         images
             Images (b, 3, h, w) or (b, 1, h, w) in [0, 1], where the model is.
         targets
-            What is explained, see ``sftgan.targets.Targets``; None for what the spec says, by default the
+            What is explained, see ``sftgan.cams.targets.Targets``; None for what the spec says, by default the
             predicted classes.
 
         Returns
@@ -222,7 +222,7 @@ class Explainer:
         --------
         >>> import torch
         >>> from torch import nn
-        >>> from sftgan.networks import Generator
+        >>> from sftgan.gan.networks import Generator
         >>> convs = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
         >>> model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> explainer = Explainer(Generator("lsft", eta=2, width=4), size=12)
@@ -256,7 +256,7 @@ def load_explainer(name: str) -> Explainer:
     Parameters
     ----------
     name
-        One of ``sftgan.weights.PRETRAINED``, or the path of a file that ``Explainer.save`` wrote.
+        One of ``sftgan.gan.weights.PRETRAINED``, or the path of a file that ``Explainer.save`` wrote.
 
     Returns
     -------

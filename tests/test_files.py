@@ -20,7 +20,7 @@ KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from sftgan.checkpoint import save_checkpoint
+from sftgan.files import save_checkpoint
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 save_checkpoint(Path(sys.argv[1]), {"weights": {"a": torch.ones(2, 3)}, "rows": []})
 """

@@ -341,7 +341,7 @@ def conditions(
     eta
         Number of CGMAs.
     targets
-        What is explained, see ``sftgan.targets.Targets``; None for the predicted classes.
+        What is explained, see ``sftgan.cams.targets.Targets``; None for the predicted classes.
     tap
         ``"post"`` takes each layer's output behind its activation function, ``"pre"`` in front of it.
     size

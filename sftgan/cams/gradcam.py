@@ -166,7 +166,7 @@ def layer_cams(
         the model: see ``sftgan.Normalised``.
     targets
         What to explain: None for the predicted class, class indices, weights of the outputs, or callables such
-        as those of pytorch-grad-cam; see ``sftgan.targets.Targets``.
+        as those of pytorch-grad-cam; see ``sftgan.cams.targets.Targets``.
     tap
         "post" takes the output of the activation function where one follows a convolution directly. In VGG,
         Keras calls this the layer's output, so we read the paper this way. "pre" takes the output of the
@@ -224,7 +224,7 @@ def coarse_cams(
         the model: see ``sftgan.Normalised``.
     targets
         What to explain: None for the predicted class, class indices, weights of the outputs, or callables such
-        as those of pytorch-grad-cam; see ``sftgan.targets.Targets``.
+        as those of pytorch-grad-cam; see ``sftgan.cams.targets.Targets``.
     tap
         "post" takes the output of the activation function where one follows a convolution directly. In VGG,
         Keras calls this the layer's output, so we read the paper this way. "pre" takes the output of the
@@ -286,7 +286,7 @@ def block_cam(
     images
         Images (B, 3, H, W) or (B, 1, H, W) in [0, 1], on the model's device.
     targets
-        What to explain; see ``sftgan.targets.Targets``.
+        What to explain; see ``sftgan.cams.targets.Targets``.
     size
         Side or (height, width) of the maps in pixels; None for the size of the images.
 

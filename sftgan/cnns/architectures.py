@@ -63,6 +63,7 @@ def build(arch: str, n_classes: int, width: float = 1.0, size: int = 224, last_m
     Examples
     --------
     >>> import torch
+    >>> from sftgan.cams.model_state import last_map
     >>> model = build("vgg16", n_classes=10, width=0.125, size=32)
     >>> model(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 10])

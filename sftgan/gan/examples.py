@@ -169,7 +169,7 @@ def explain_images(
     >>> import torch
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(32, 5))
-    >>> shown, dead, logits = examples(model, torch.rand(3, 3, 8, 8), size=16, spec=ConditionSpec(eta=2))
+    >>> shown, dead, logits = explain_images(model, torch.rand(3, 3, 8, 8), size=16, spec=ConditionSpec(eta=2))
     >>> shown.conditions.shape, dead.shape, logits.shape
     (torch.Size([3, 2, 16, 16]), torch.Size([3, 2]), torch.Size([3, 5]))
     """

@@ -225,7 +225,7 @@ def generate(generator: nn.Module, examples: Examples, batch: int = 128) -> Floa
     Examples
     --------
     >>> import torch
-    >>> from sftgan.networks import Generator
+    >>> from sftgan.gan.networks import Generator
     >>> pair = Examples(torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8), torch.rand(2, 8, 8))
     >>> generate(Generator("lsft", eta=4, width=4), pair).shape
     torch.Size([2, 8, 8])

@@ -59,8 +59,8 @@ def save(
     --------
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
-    >>> from sftgan.networks import Generator
-    >>> from sftgan.spec import Reading
+    >>> from sftgan.gan.networks import Generator
+    >>> from sftgan.cams.conditions import ConditionSpec
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder) / "mine.safetensors"
     ...     save(path, Generator("gsft", eta=4, width=4), ConditionSpec(4), size=32, about={"data": "digits"})

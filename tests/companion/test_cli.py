@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from sftgan import cli
+from sftgan import cli, provenance
 from sftgan.companion import cli as companion_cli
 from sftgan.companion.recording import runner
 
@@ -114,7 +114,8 @@ def test_run_refuses_to_overwrite_the_notebook(tmp_path, capsys):
 
 
 def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    for module in (provenance, runner):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     notebook = write(
         tmp_path / "notebooks" / "a.ipynb",
         'profile = "smoke"',
@@ -136,7 +137,8 @@ def test_record_keeps_outputs_and_says_where_figures_go(tmp_path, monkeypatch):
 
 
 def test_a_planned_run_keeps_the_times_of_its_stages(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    for module in (provenance, runner):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setenv("SFTGAN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "log.txt").write_text("2026-11-28 05:00:00 _gan lsft on mnist: 120.0 s\n")

@@ -19,7 +19,7 @@ from sftgan.gan.examples import Examples
 from sftgan.gan.training import GANRecipe, TrainedGAN, generate, train_gan
 from sftgan.metrics import binarise, dice
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 LONG = GANRecipe(eta=3, width=4, epochs=24, batch=8, lr=2e-3)  # long enough to be killed in the middle
 
 
@@ -158,7 +158,7 @@ def test_unknown_reconstruction_and_generator():
 def test_a_finished_training_is_not_repeated(tmp_path, trained, monkeypatch):
     checkpoint = tmp_path / "gan.pt"
     assert_same(train(small(), checkpoint=checkpoint), trained)
-    monkeypatch.setattr("sftgan.training._step", None)  # whoever trains, fails
+    monkeypatch.setattr("sftgan.gan.training._step", None)  # whoever trains, fails
     assert_same(train(small(), checkpoint=checkpoint), trained)
 
 
@@ -182,9 +182,9 @@ def test_concatenate_and_subset():
 
 
 def start(function: str, folder: Path) -> subprocess.Popen:
-    code = f"import sys, test_training; test_training.{function}(sys.argv[1])"
+    code = f"import sys; from tests.gan import test_training; test_training.{function}(sys.argv[1])"
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], cwd=HERE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -105,7 +105,8 @@ def test_the_file_says_everything(path):
 def test_the_same_generator_gives_the_same_bytes_in_another_process(path, tmp_path):
     """safetensors writes the entries of its metadata in an order that differs from process to process."""
     code = (
-        "import sys, torch; from sftgan.weights import *; from sftgan.spec import Reading; torch.set_num_threads(1);"
+        "import sys, torch; from sftgan.gan.weights import *; from sftgan.cams.conditions import ConditionSpec;"
+        "torch.set_num_threads(1);"
         "g, r, s = load(sys.argv[1]); save(sys.argv[2], g, r, s, describe(sys.argv[1])['about'])"
     )
     again = tmp_path / "again.safetensors"

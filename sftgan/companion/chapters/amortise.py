@@ -170,7 +170,7 @@ def student_configs(kinds: Iterable[str]) -> list[tuple[str, str]]:
 
     Examples
     --------
-    >>> len(pupils(["LSFT"])), len(pupils(["CNN"]))
+    >>> len(student_configs(["LSFT"])), len(student_configs(["CNN"]))
     (3, 4)
     """
     return [(kind, inputs) for kind in kinds for inputs in INPUTS if INPUTS[inputs] or kind == "CNN"]
@@ -194,7 +194,7 @@ def cnns(study: Study, dataset: str) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Rows of ``experiments.accuracies``. ``kept`` is False for a CNN that is right on less than
+        Rows of ``frames.accuracies``. ``kept`` is False for a CNN that is right on less than
         ``LEAST_ACCURACY`` of the test images.
     """
     extra = [
@@ -252,7 +252,7 @@ def measure(study: Study, dataset: str, own: Sizes) -> pd.DataFrame:
     -------
     pd.DataFrame
         One row for each teacher, left-out CNN (``arch``), training (``seed``), method and test image, with
-        ``students.measures`` and ``students.areas``. ``student`` and ``inputs`` are the two parts of a
+        ``metrics.measures`` and ``students.areas``. ``student`` and ``inputs`` are the two parts of a
         student's name; they are missing for controls and teachers.
 
     Raises
@@ -370,7 +370,7 @@ def decision(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row of ``tables.differences`` for each teacher, with ``decision``.
+        One row of ``statistics.differences`` for each teacher, with ``decision``.
     """
     pairs = _with_and_without(frame)
     keys = statistics.with_seed(frame, ["teacher", "dataset", "arch", "image", "method"])
@@ -424,7 +424,7 @@ def by_student(frame: pd.DataFrame, value: str = "r") -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row of ``tables.differences`` for each teacher and student.
+        One row of ``statistics.differences`` for each teacher and student.
     """
     return statistics.differences(_with_and_without(frame), value, WITH, [WITHOUT], by=["teacher", "student"])
 
@@ -461,7 +461,7 @@ def against_teacher(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row of ``tables.differences`` (student minus teacher, paired over images) for each teacher,
+        One row of ``statistics.differences`` (student minus teacher, paired over images) for each teacher,
         student (``method``) and ``measure``.
     """
     trained, parts = student_configs(frame["student"].dropna().unique()), []

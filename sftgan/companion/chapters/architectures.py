@@ -273,7 +273,7 @@ def responding_layers(generator: Generator, size: int = 8) -> Tensor:
     Examples
     --------
     >>> from sftgan import Generator
-    >>> heard(Generator("lsft", eta=2)).tolist()
+    >>> responding_layers(Generator("lsft", eta=2)).tolist()
     [[True, False], [False, True]]
     """
     images, conditions = torch.rand(1, 3, size, size), torch.rand(1, generator.eta, size, size)

@@ -229,7 +229,7 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     words
-        Frame of ``words.by_role``.
+        Frame of ``captioning.by_role``.
 
     Returns
     -------

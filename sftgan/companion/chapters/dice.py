@@ -18,7 +18,7 @@ def objects_and_maps(study: Study, scores: pd.DataFrame, methods: Sequence[str])
     study
         Run whose images are shown.
     scores
-        Frame of ``experiments.scores``. The Dice with the object counts where the object is known.
+        Frame of ``frames.overlaps``. The Dice with the object counts where the object is known.
     methods
         Methods whose maps are shown.
 

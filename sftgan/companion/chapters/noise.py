@@ -112,7 +112,7 @@ def noise_claims(measured: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measured
-        Frame of ``experiments.noise``.
+        Frame of ``noise.noise``.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def slopes_by_density(noisy: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     noisy
-        Frame of ``experiments.noise`` with at least two densities.
+        Frame of ``noise.noise`` with at least two densities.
 
     Returns
     -------

@@ -25,7 +25,7 @@ def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame)
         Frames of ``experiments``: "likeness" is ``analogy``; "unseen" is ``scores`` and "intensity" is
         ``intensities`` of the unseen pairs; "strategies" is ``by_strategy``.
     shares
-        Frame of ``experiments.shortcuts``.
+        Frame of ``shortcuts.shortcuts``.
 
     Returns
     -------
@@ -146,11 +146,11 @@ def maps_by_method(
     arch
         Architecture of the CNN.
     chosen
-        For each data set the image that each rule chooses; see ``experiments.by_rule``.
+        For each data set the image that each rule chooses; see ``frames.by_rule``.
     rules
         Rules whose images are shown.
     names
-        Methods from ``baselines.METHODS`` and ``experiments.METHODS``.
+        Methods from ``methods.OTHER_METHODS`` and ``frames.METHODS``.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def analogies(study: Study, case: Case, rules: Mapping[str, int]) -> Gallery:
     case
         Data set, CNN and strategy.
     rules
-        The image that each rule chooses; see ``experiments.by_rule``.
+        The image that each rule chooses; see ``frames.by_rule``.
 
     Returns
     -------
@@ -207,9 +207,9 @@ def unseen(study: Study, cases: Sequence[Case], scores: pd.DataFrame, names: Seq
     cases
         Data set, CNN and strategy of each case.
     scores
-        Frame of ``experiments.scores`` for the cases, with one ground truth for each.
+        Frame of ``frames.overlaps`` for the cases, with one ground truth for each.
     names
-        Methods from ``experiments.METHODS``.
+        Methods from ``frames.METHODS``.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def strategies(study: Study, pairs: Sequence[tuple[str, str]], scores: pd.DataFr
     pairs
         Data set and CNN of each pair.
     scores
-        Frame of ``experiments.scores`` for the pairs, with one ground truth for each.
+        Frame of ``frames.overlaps`` for the pairs, with one ground truth for each.
 
     Returns
     -------
@@ -303,5 +303,5 @@ QUALITATIVE_ORDERINGS = {
 }  # fmt: skip
 """What the text says of Figs. 6, 8 and 9.
 
-The keys are the frames that ``claims.qualitative_claims`` takes.
+The keys are the frames that ``qualitative.qualitative_claims`` takes.
 """

@@ -62,7 +62,7 @@ def relevance_claims(measured: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measured
-        Frame of ``experiments.relevance``.
+        Frame of ``relevance.relevances``.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def blackout_claims(measured: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measured
-        Frame of ``experiments.relevance``.
+        Frame of ``relevance.relevances``.
 
     Returns
     -------

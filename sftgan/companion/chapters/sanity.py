@@ -283,7 +283,7 @@ def forgetting(study: Study, case: Case, n_steps: int) -> tuple[Rows, list[str],
     Returns
     -------
     tuple[Rows, list[str], list[str]]
-        One row for each of ``sanity.METHODS``, the titles of the rows, and the titles of the columns.
+        One row for each of ``sanity.CASCADED``, the titles of the rows, and the titles of the columns.
     """
     config = {"case": study.case(*case), "n_steps": n_steps, "n_images": 1, "seed": study.seed}
     image = study.explained_images(*case[:2], "test").examples.images[0]

@@ -19,7 +19,7 @@ from sftgan.intervals import proportion_ci
 
 
 def between_cnns(shares: pd.DataFrame) -> pd.DataFrame:
-    """Judge whether each method tells the two CNNs of ``experiments.shortcuts`` apart.
+    """Judge whether each method tells the two CNNs of ``shortcuts.shortcuts`` apart.
 
     The claims are that a method puts more of its map on the patch for the CNN that learned the patch, and
     less on the object. An image whose map is empty for either CNN is left out. The controls "all ones" and
@@ -28,12 +28,12 @@ def between_cnns(shares: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     shares
-        Frame of ``experiments.shortcuts``.
+        Frame of ``shortcuts.shortcuts``.
 
     Returns
     -------
     pd.DataFrame
-        Rows of ``tables.differences`` with ``claim`` and ``region``, one for each region and method.
+        Rows of ``statistics.differences`` with ``claim`` and ``region``, one for each region and method.
     """
     parts = []
     for region, first, second, claim in (
@@ -56,12 +56,12 @@ def beyond_mean_map(shares: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     shares
-        Frame of ``experiments.shortcuts``.
+        Frame of ``shortcuts.shortcuts``.
 
     Returns
     -------
     pd.DataFrame
-        Rows of ``tables.differences`` with ``claim``, one for each CNN and method.
+        Rows of ``statistics.differences`` with ``claim``, one for each CNN and method.
     """
     patch, parts = shares[shares["region"] == "patch"], []
     for method in patch["method"].unique():
@@ -83,7 +83,7 @@ def shortcut_claims(shares: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     shares
-        Frame of ``experiments.shortcuts``.
+        Frame of ``shortcuts.shortcuts``.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def shortcut(study: Study, names: Sequence[str], n: int = 4, arch: str = "incept
     study
         Run whose "ppmi" has the source "embedded".
     names
-        Methods from ``baselines.METHODS`` and ``experiments.METHODS``.
+        Methods from ``methods.OTHER_METHODS`` and ``frames.METHODS``.
     n
         Number of scenes.
     arch

@@ -102,7 +102,7 @@ def student_examples(source: Source, inputs: str, side: int) -> Examples:
 
 
 def linear(train: Sequence[Examples], test: Examples) -> Tensor:
-    """Fit ``baselines.linear_map`` to the conditions alone, without the colours.
+    """Fit ``controls.linear_map`` to the conditions alone, without the colours.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def accuracy_claims(accuracies: pd.DataFrame, strategies: Mapping[str, str]) -> 
     Parameters
     ----------
     accuracies
-        Frame of ``experiments.accuracies``.
+        Frame of ``frames.accuracies``.
     strategies
         Strategy of each data set.
 

@@ -192,7 +192,7 @@ def drawn(shown: Examples, by: Mapping[str, Explainer]) -> dict[str, Tensor]:
 def from_others(shown: Examples, owners: Tensor) -> dict[str, Tensor]:
     """Compute the controls ``FITTED`` from the Grad-CAMs of the *other* photographs' crops.
 
-    "mean map" is the mean of these Grad-CAMs. "linear (this CNN)" is the ``baselines.linear_map`` of the
+    "mean map" is the mean of these Grad-CAMs. "linear (this CNN)" is the ``controls.linear_map`` of the
     least-squares fit to them.
 
     Parameters
@@ -310,7 +310,7 @@ def class_sensitivity(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -
     --------
     >>> import torch
     >>> left = torch.tensor([[[1.0, 0.0]]])
-    >>> told_apart({"LSFT": left}, {"LSFT": left.flip(-1)})[["method", "told", "alike"]]
+    >>> class_sensitivity({"LSFT": left}, {"LSFT": left.flip(-1)})[["method", "told", "alike"]]
       method  told  alike
     0   LSFT   1.0   -1.0
     """

@@ -85,7 +85,7 @@ def run(
     Returns
     -------
     pd.DataFrame
-        One row for each setting, pair, method (generators and controls) and test image. ``students.measures``
+        One row for each setting, pair, method (generators and controls) and test image. ``metrics.measures``
         are against the setting's own target: ``r`` (Pearson), "squared error", "error of the mean map" and
         ``dice``. The others are "dice with the object" (NaN where it is unknown), "r with luminance" of the
         image, and "r with Grad-CAM", the plain one of the last layer.
@@ -199,7 +199,7 @@ def against(frame: pd.DataFrame, reference: str, value: str = "r", method: str =
     Returns
     -------
     pd.DataFrame
-        One row of ``tables.differences`` (setting minus reference) for each other setting, with Holm's
+        One row of ``statistics.differences`` (setting minus reference) for each other setting, with Holm's
         correction.
     """
     part = frame[frame["method"] == method]
@@ -226,7 +226,7 @@ def between_methods(frame: pd.DataFrame, first: str, second: str, value: str = "
     Returns
     -------
     pd.DataFrame
-        One row of ``tables.differences`` (first minus second) for each setting.
+        One row of ``statistics.differences`` (first minus second) for each setting.
     """
     two = frame[frame["method"].isin([first, second])]
     return statistics.differences(two, value, first, [second], by=["setting"])

@@ -19,7 +19,7 @@ from sftgan.gan.networks import count_parameters
 from sftgan.gan.training import TrainedGAN
 
 CARD_CONTROLS = ("mean map", "linear")
-"""Controls that a generator is compared with, by their names in ``baselines.controls``."""
+"""Controls that a generator is compared with, by their names in ``controls.controls``."""
 
 
 def publish(study: Study, folder: str | Path) -> list[Path]:

@@ -188,7 +188,7 @@ def against_best_control(
     Returns
     -------
     pd.DataFrame
-        The differences of ``tables.differences``, with ``best control`` and ``better than every control``:
+        The differences of ``statistics.differences``, with ``best control`` and ``better than every control``:
         "yes" if the whole 95 % interval lies on the better side of zero, "no" if no part of it does, and
         "undecided" otherwise; or "cannot be tested here", as in ``judge``.
 

@@ -79,7 +79,7 @@ def means(
 
     The rows of one ``image`` of one ``dataset``, such as those of several CNNs, are drawn together, and images are
     drawn within their data set. If the column ``seed`` has several values, seeds are drawn first, and an image
-    counts once for each seed; see ``bootstrap.resampled``.
+    counts once for each seed; see ``intervals.resampled``.
 
     Parameters
     ----------

@@ -88,6 +88,7 @@ def with_intervals(frame: pd.DataFrame, value: str = "mean", digits: int = 2) ->
 
     Examples
     --------
+    >>> import numpy as np
     >>> frame = pd.DataFrame({"mean": [0.31, 0.5], "low": [0.29, np.nan], "high": [0.33, np.nan]})
     >>> [text.replace("\N{NO-BREAK SPACE}", " ") for text in with_intervals(frame)]
     ['0.31 [0.29, 0.33]', '0.50']

@@ -64,7 +64,7 @@ def method_maps(
     >>> import torch
     >>> layer = nn.Conv2d(3, 4, 3)
     >>> model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-    >>> for name, found in maps(model, layer, torch.rand(2, 3, 8, 8), ["Saliency", "Grad-CAM"]):
+    >>> for name, found in method_maps(model, layer, torch.rand(2, 3, 8, 8), ["Saliency", "Grad-CAM"]):
     ...     print(name, tuple(found.shape))
     Saliency (2, 8, 8)
     Grad-CAM (2, 8, 8)
@@ -203,7 +203,7 @@ def teacher_maps(
 
     SmoothGrad's maps are capped at their 99 % quantile, as its authors do. RISE is the mean softmax probability of
     the class at each pixel, weighted by random masks (Petsiuk 2018). Score-CAM and "input gradient", which is
-    Saliency, are those of ``baselines.maps``.
+    Saliency, are those of ``methods.method_maps``.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def teacher_maps(
     >>> import torch
     >>> layer = nn.Conv2d(3, 4, 3)
     >>> model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-    >>> teach(model, layer, torch.rand(2, 3, 8, 8), "RISE", samples=4).shape
+    >>> teacher_maps(model, layer, torch.rand(2, 3, 8, 8), "RISE", samples=4).shape
     torch.Size([2, 8, 8])
     """
     check_name(name, [*TEACHERS, "input gradient"], "teacher")

@@ -216,11 +216,11 @@ def test_a_cell_never_trains_on_the_cnn_or_the_samples_that_it_is_tested_with():
 def test_cnns_that_classify_badly_are_left_out(monkeypatch):
     table = pd.DataFrame({"arch": ARCHS, "accuracy": [0.9, 0.59, 0.6, 0.2]})
     asked = []
-    monkeypatch.setattr(amortise.experiments, "accuracies", lambda _, pairs: asked.append(pairs) or table)
+    monkeypatch.setattr(amortise.frames, "accuracies", lambda _, pairs: asked.append(pairs) or table)
     study = Study("smoke", dataset="emnist")
     assert amortise.kept(study, "emnist") == ["vgg16", "mobilenet_v2"]
     assert asked == [[("emnist", arch) for arch in ARCHS]]
-    monkeypatch.setattr(amortise.experiments, "accuracies", lambda *_: table.iloc[[0, 1]])
+    monkeypatch.setattr(amortise.frames, "accuracies", lambda *_: table.iloc[[0, 1]])
     with pytest.raises(InputError, match="one is left out at a time"):
         amortise.kept(study, "emnist")
 
@@ -270,8 +270,3 @@ def test_the_whole_trial(two_cnns):
     offered = amortise.traded(found, taken)
     assert offered["method"].tolist() == 2 * methods[:7] and offered.notna().all(axis=None)
     assert wide["CNN: image"] < wide["CNN: image + free"] < wide["CNN: image + free + CGMAs"]
-
-
-def test_stages_know_the_code_that_they_run():
-    assert "students" in students.DRAWN.modules and "teachers" in students.TAUGHT.modules
-    assert students.TAUGHT in students.STUDENT.after

@@ -12,7 +12,6 @@ from PIL import Image
 from sftgan import cli
 from sftgan.companion.chapters import survey
 from sftgan.companion.chapters.survey import Question
-from sftgan.companion.study import frames
 from sftgan.errors import InputError
 
 
@@ -437,7 +436,7 @@ class Run:
     def image_data(self, dataset):
         return type("Data", (), {"classes": [f"{dataset}: right", f"{dataset}: wrong"]})
 
-    def explained(self, dataset, arch, part):
+    def explained_images(self, dataset, arch, part):
         shown = type("Examples", (), {"images": torch.zeros(3, 3, 8, 8)})
         predictions, labels = torch.tensor([1, 1, 1]), torch.tensor([0, 0, 0])
         return type("Explained", (), {"examples": shown, "predictions": predictions, "labels": labels})
@@ -463,9 +462,11 @@ def test_the_remainder_falls_on_pairs_drawn_by_the_seed():
 
 def test_captioned_images_are_drawn_by_the_seed(monkeypatch):
     monkeypatch.setattr(
-        frames.words, "maps", lambda study, i: (("a", "ring"), {m: torch.zeros(2, 8, 8) for m in "xy"})
+        survey.captioning,
+        "caption_maps",
+        lambda study, i: (("a", "ring"), {m: torch.zeros(2, 8, 8) for m in "xy"}),
     )
-    monkeypatch.setattr(frames, "roles", lambda caption, source: ("other", "subject"))
+    monkeypatch.setattr(survey, "roles", lambda caption, source: ("other", "subject"))
 
     def drawn(seed):
         return [

@@ -13,6 +13,7 @@ from sftgan.companion.chapters import transfer
 from sftgan.companion.report import statistics
 from sftgan.gan import weights
 from sftgan.gan.examples import Examples
+from tests.cams.any_cnn import pictures as random_pictures
 from tests.cams.any_cnn import plain
 
 NAMES = ["chelsea", "coffee", "rocket"]
@@ -67,7 +68,7 @@ def test_crops_that_cannot_be_made_are_said_in_a_sentence(names, n, sentence):
 
 @pytest.mark.parametrize("shape, targets", [((24, 24), None), ((24, 48), [2, 0, 1, 3, 1, 0, 2, 2, 1])])
 def test_maps_are_those_of_the_explainer(explainers, shape, targets):
-    model, images = plain(torch.float32), pictures(9, *shape, dtype=torch.float32)
+    model, images = plain(torch.float32), random_pictures(9, *shape, dtype=torch.float32)
     targets = None if targets is None else torch.tensor(targets)
     shown, logits = transfer.seen(model, images, explainers, targets)
     maps = transfer.drawn(shown, explainers)
@@ -86,8 +87,8 @@ def test_maps_are_those_of_the_explainer(explainers, shape, targets):
 
 def test_explainers_that_see_different_things_are_refused(explainers):
     others = explainers | {"larger": Explainer(explainers["lsft"].generator, ConditionSpec(3), size=24)}
-    with pytest.raises(InputError, match="differ in their reading or size"):
-        transfer.seen(plain(torch.float32), pictures(2, 24, dtype=torch.float32), others)
+    with pytest.raises(InputError, match="differ in their spec or size"):
+        transfer.seen(plain(torch.float32), random_pictures(2, 24, dtype=torch.float32), others)
 
 
 def test_no_photograph_helps_to_fit_its_own_controls():

@@ -268,7 +268,7 @@ def test_only_the_pictures_kept_are_decoded(animals, monkeypatch):
         decoded.append(picture.filename)
         return decode(picture, size)
 
-    monkeypatch.setattr(pictures, "photograph", counted)
+    monkeypatch.setattr(datasets, "photograph", counted)
     before = datasets.load("animals10", "folder", 32, train=3, test=1, root=animals)
     assert len(decoded) == 4
     for path in (animals / "animals10").rglob("*.*"):

@@ -144,7 +144,7 @@ def test_words_that_were_never_seen_are_unknown(data):
 def test_each_word_has_the_conditions_of_its_own_logit(data, fitted):
     image = data.test.batch([0])
     caption = ("a", "red", "disc")
-    conditions, last = word_cams(fitted, image[0], caption, size=16, reading=ConditionSpec(5))
+    conditions, last = word_cams(fitted, image[0], caption, size=16, spec=ConditionSpec(5))
     assert conditions.shape == (3, 5, 16, 16) and last.shape == (3, 16, 16)
 
     class ThirdWord(torch.nn.Module):
@@ -166,7 +166,7 @@ def test_each_word_has_the_conditions_of_its_own_logit(data, fitted):
 def test_the_last_map_of_a_branched_encoder_is_that_of_its_features(data):
     model = model_for(data, arch="inception_v3")
     image = data.test.batch([0])
-    conditions, last = word_cams(model, image[0], ("a", "red"), size=16, reading=ConditionSpec(5))
+    conditions, last = word_cams(model, image[0], ("a", "red"), size=16, spec=ConditionSpec(5))
     with torch.enable_grad():
         features = model.eval().encoder(image).detach().requires_grad_()
         places = model.project(features.flatten(2).transpose(1, 2))
@@ -180,7 +180,7 @@ def test_the_last_map_of_a_branched_encoder_is_that_of_its_features(data):
     torch.testing.assert_close(last[1], (cam - cam.min()) / (cam.max() - cam.min()))
     model.branched = False
     assert not torch.allclose(
-        word_cams(model, image[0], ("a", "red"), size=16, reading=ConditionSpec(5))[1][1], last[1]
+        word_cams(model, image[0], ("a", "red"), size=16, spec=ConditionSpec(5))[1][1], last[1]
     )
 
 

@@ -241,7 +241,8 @@ def test_the_readme_has_the_recorded_numbers_and_nothing_else_changed(copied):
 
 
 def test_the_command_writes_the_pages_and_checks_them(tmp_path, copied, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    for module in (provenance, runner):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "book").mkdir()
     (tmp_path / "README.md").write_text(f"{ledger._BEGIN}\n{ledger._END}\n")
     assert sftgan("claims", "--check") == 1

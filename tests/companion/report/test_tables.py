@@ -156,7 +156,7 @@ def test_images_are_counted_over_seeds_and_paired_within_them():
 def test_one_seed_is_as_none():
     frame = scores(0.2)
     for name, rest in (("means", (["dataset", "method"],)), ("differences", ("B", ["A"]))):
-        view = getattr(tables, name)
+        view = getattr(statistics, name)
         pd.testing.assert_frame_equal(view(frame.assign(seed=7), "dice", *rest), view(frame, "dice", *rest))
 
 
