@@ -491,7 +491,7 @@ STATISTICS = {
 }
 """Drop and increase in per cent, as the paper and as Grad-CAM++ define them."""
 FEWEST = 5
-"""Fewest rows for an interval of a statistic: with fewer, most resamples repeat the same one or two rows."""
+"""Fewest rows for an interval of a statistic; with fewer, most resamples repeat the same one or two rows."""
 
 
 def perturbed(

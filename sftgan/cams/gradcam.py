@@ -18,7 +18,7 @@ from sftgan.cams.targets import Targets, score
 from sftgan.errors import InputError, check_name
 
 Size = int | tuple[int, int] | None
-"""Size of maps: the side or (height, width) in pixels; None for the size of the images."""
+"""Size of maps, the side or (height, width) in pixels; None for the size of the images."""
 _ROUNDING = 8  # units in the last place: a map with no more contrast than this is flat
 _BEYOND = 1e-5  # tolerance for resize rounding
 _TOGETHER = 16  # layers that are scaled at once

@@ -19,7 +19,7 @@ ARCHITECTURES = {
     "vgg16": 13, "vgg19": 16, "resnet50": 53, "mobilenet_v2": 52, "inception_v3": 94, "xception": 40,
     "efficientnet_lite0": 49,
 }  # fmt: skip
-"""Names of the CNNs, and how many layers ``layer_cams`` finds in each: a separable convolution counts once."""
+"""Names of the CNNs, and how many layers ``layer_cams`` finds in each; a separable convolution counts once."""
 BLOCKS = {"inception_v3": "net.Mixed_7c"}
 """Target block of Grad-CAM, for CNNs whose last convolution is only one branch of their last block."""
 _PROBE_SIDE = 299  # at this size, maps of different resolution levels differ in their side

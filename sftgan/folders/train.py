@@ -1,11 +1,12 @@
 """Train a generator on a folder of pictures for one CNN, and evaluate it on held-out pictures."""
 
+import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import joblib
-import pandas as pd
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +23,7 @@ from sftgan.gan.training import GANRecipe, generate, train_gan
 from sftgan.intervals import bootstrap_ci
 from sftgan.pictures import batches, check_writable, pictures_in, stacked
 
+LOSSES = ("discriminator", "adversarial", "reconstruction")
 WATCHED = 8  # number of held-out examples whose maps show the progress
 
 
@@ -64,7 +66,7 @@ class Judged:
     explainer
         Explainer with the trained generator.
     losses
-        Mean losses, one row per epoch; columns "discriminator", "adversarial" and "reconstruction".
+        Mean losses, one dictionary per epoch, with "discriminator", "adversarial" and "reconstruction".
     agreement
         "Dice" and "correlation" of "generator", "mean map" and "linear fit", each as (mean, low, high) over the
         held-out pictures, with the limits of the 95 % bootstrap interval.
@@ -73,13 +75,16 @@ class Judged:
     """
 
     explainer: Explainer
-    losses: pd.DataFrame
+    losses: list[dict[str, float]]
     agreement: dict[str, dict[str, tuple[float, float, float]]]
     pictures: int
 
     def losses_by_epoch(self) -> str:
         """Format the mean losses as text, one line per epoch."""
-        return self.losses.to_string(float_format="{:.4f}".format)
+        lines = ["epoch" + "".join(f"{name:>16}" for name in LOSSES)]
+        for epoch, losses in enumerate(self.losses, 1):
+            lines.append(f"{epoch:>5}" + "".join(f"{losses[name]:>16.4f}" for name in LOSSES))
+        return "\n".join(lines)
 
     def report(self) -> str:
         """Format the agreement as text, one line for the generator and each control, with 95 % intervals."""
@@ -151,10 +156,9 @@ def prepare(
     check_writable(out.parent)
     paths = pictures_in(folder)
     spec, side = ConditionSpec(recipe.eta), size or cnn.size
-    state = {name: value.cpu().float().numpy() for name, value in cnn.model.state_dict().items()}
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     options = replace(recipe, epochs=0), map_size, side, held_out, seed
-    key = joblib.hash((state, files, options))
+    key = _digest(cnn.model.state_dict(), files, options)
     cnn.model.to(device)
     found = [
         explain_images(cnn.model, stacked(photos), map_size, spec, batch=batch)[0]
@@ -207,10 +211,23 @@ def train(prepared: Prepared, recipe: GANRecipe, seed: int = 0, device: str = "c
         "mean map": prepared.train.targets.mean(0).expand_as(test.targets),
         "linear fit": linear_map(linear_fit([prepared.train]), test),
     }
-    losses = gan.losses.groupby("epoch")[["discriminator", "adversarial", "reconstruction"]].mean()
+    losses = [
+        {
+            name: float(np.mean([step[name] for step in gan.losses if step["epoch"] == epoch]))
+            for name in LOSSES
+        }
+        for epoch in range(1, len(gan.epochs))
+    ]
     explainer = Explainer(gan.generator.cpu(), prepared.spec, test.targets.shape[-1])
     agreement = {name: _agreement(maps, test.targets) for name, maps in drawn.items()}
     return Judged(explainer, losses, agreement, len(test))
+
+
+def _digest(weights: Mapping[str, Tensor], *rest: object) -> str:
+    digest = hashlib.sha256(repr(rest).encode())
+    for name, value in weights.items():
+        digest.update(name.encode() + value.cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _agreement(

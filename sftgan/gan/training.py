@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
@@ -108,16 +107,16 @@ class TrainedGAN:
         The generator in evaluation mode, on the CPU: a ``Generator``, or a ``ConcatGenerator`` if the
         recipe's modulation is ``"concatenation"``.
     losses
-        One row per step, with columns step, epoch, discriminator, adversarial and reconstruction.
+        One dictionary per step, with step, epoch, discriminator, adversarial and reconstruction.
     epochs
-        One row per epoch, with columns epoch and step; epoch 0 is the untrained net.
+        One dictionary per epoch, with epoch and step, its last one; epoch 0 is the untrained net.
     previews
         Maps (epochs + 1, n, h, w) in [0, 1] of the watched examples, before training and after each epoch.
     """
 
     generator: Generator | Any
-    losses: pd.DataFrame
-    epochs: pd.DataFrame
+    losses: list[dict[str, float]]
+    epochs: list[dict[str, int]]
     previews: Float[Tensor, "states n h w"]
 
 
@@ -200,8 +199,8 @@ def train_gan(
         weights = {name: part.state_dict() for name, part in state.items()}
         save_checkpoint(checkpoint, weights | {"losses": losses, "previews": previews})
     steps = math.ceil(len(train) / recipe.batch)
-    epochs = pd.DataFrame({"epoch": range(len(previews)), "step": [steps * e for e in range(len(previews))]})
-    return TrainedGAN(generator.module.cpu().eval(), pd.DataFrame(losses), epochs, torch.stack(previews))
+    epochs = [{"epoch": epoch, "step": steps * epoch} for epoch in range(len(previews))]
+    return TrainedGAN(generator.module.cpu().eval(), losses, epochs, torch.stack(previews))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from sftgan.files import GENERATOR_KEY, READ_AGAIN, name_some, read_safetensors,
 from sftgan.gan.networks import Generator
 
 PRETRAINED = ("lsft-similar", "gsft-similar", "lsft-dissimilar", "gsft-dissimilar")
-"""Names of the generators in the package: their kind and the strategy of their training."""
+"""Names of the generators in the package, made of their kind and the strategy of their training."""
 CHECKSUMS = "SHA256SUMS"
 FORMAT = 1
 _BUILT_WITH = ("kind", "eta", "width", "variant", "channels")

@@ -97,7 +97,7 @@ def test_the_numbers_are_those_of_the_maps_held_out(folder):
         )
     lines = judged.report().splitlines()
     assert "held-out pictures (4)" in lines[0] and [line.split("  ")[1] for line in lines[1:]] == list(maps)
-    assert list(judged.losses.index) == [1, 2] and judged.losses["reconstruction"].iloc[1] > 0
+    assert len(judged.losses) == 2 and judged.losses[1]["reconstruction"] > 0
     assert judged.losses_by_epoch().splitlines()[-1].split()[0] == "2"
     assert judged.explainer.size == 16
 
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder, monkeypatch):
         train_folder.train(prepared, RECIPE)
     monkeypatch.setattr(training, "save_checkpoint", real)
     again = train_folder.train(prepare(folder), RECIPE)
-    assert saved == [prepared.checkpoint] and list(again.losses.index) == [1, 2]
+    assert saved == [prepared.checkpoint] and len(again.losses) == 2
     assert all(
         torch.equal(value, whole[name]) for name, value in again.explainer.generator.state_dict().items()
     )

@@ -38,7 +38,7 @@ INPUTS = {
 WITHOUT, WITH = "image + free", "image + free + CGMAs"
 """Inputs whose comparison decides: they differ only in the CGMAs."""
 FEW, MANY = "teacher, few samples", "teacher, many samples"
-"""Names of the teacher's own maps: those that the students learn, and those that all maps are measured against."""
+"""Names of the teacher's own maps, those that the students learn, and those that all maps are measured against."""
 Source = tuple[ExplainedImages, Tensor, Tensor]
 """Images explained for one CNN, and maps (n, H, W) of their first n images: the input gradient and the target."""
 

@@ -102,7 +102,7 @@ def progress(study: Study, gan: TrainedGAN, dataset: str) -> pd.DataFrame:
         )
         for arch, truth in _watched(study, dataset).items()
     ]
-    return gan.epochs.assign(dice=torch.cat(overlap, dim=1).mean(1).numpy())
+    return pd.DataFrame(gan.epochs).assign(dice=torch.cat(overlap, dim=1).mean(1).numpy())
 
 
 def mean_map_dice(study: Study, dataset: str) -> float:

@@ -336,7 +336,8 @@ def sizes(study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequen
     for setting, changed in settings.items():
         trial = study.trial(**changed)
         for kind, gan in trial.gans(trial.strategy(datasets(trial)[0]), kinds).items():
-            end = gan.losses[gan.losses["epoch"] == gan.losses["epoch"].max()]["discriminator"].mean()
+            losses = pd.DataFrame(gan.losses)
+            end = losses[losses["epoch"] == losses["epoch"].max()]["discriminator"].mean()
             end = np.nan if trial.profile.adversarial == "off" else end
             rows.append([setting, kind.upper(), count_parameters(gan.generator), len(gan.losses), end])
     columns = ["setting", "kind", "parameters", "steps", "discriminator's loss"]

@@ -188,11 +188,11 @@ def _library(module: str, package: str) -> ModuleType:
 TEACHERS = ("SmoothGrad", "RISE", "Score-CAM")
 """Names of the teachers; see ``teach``."""
 SAMPLED = TEACHERS[:2]
-"""Teachers that draw samples: more samples give a better map."""
+"""Teachers that draw samples; more samples give a better map."""
 CELLS, KEPT = 7, 0.5
-"""RISE's masks: cells per side, and the probability that a cell is kept (Petsiuk 2018)."""
+"""Cells per side of RISE's masks, and the probability that a cell is kept (Petsiuk 2018)."""
 CAP = 0.99
-"""Quantile at which SmoothGrad's maps are capped: otherwise a few pixels fill the scale (Smilkov 2017, section 3)."""
+"""Quantile at which SmoothGrad's maps are capped; otherwise a few pixels fill the scale (Smilkov 2017, section 3)."""
 _BATCH = 64
 
 

@@ -1,4 +1,4 @@
-"""Profiles: what the notebooks compute, in YAML files that are checked field by field."""
+"""Profiles: the settings of everything that the notebooks compute, read from YAML files and checked."""
 
 import os
 from dataclasses import fields
@@ -31,9 +31,18 @@ class _Source(_Strict):
     )
 
     def fingerprint(self, dataset: str) -> str | None:
-        """Digest of the names, sizes and times of the files of a data folder: other files, other results.
+        """Compute what identifies the files of a data set, so that other files give other results.
 
-        Of torchvision's data sets, which do not change, the folder counts.
+        Parameters
+        ----------
+        dataset
+            Name of the data set; its folder has this name unless ``folder`` is given.
+
+        Returns
+        -------
+        str | None
+            For the source "folder", a digest of the names, sizes and times of the files. For "torchvision", whose
+            files do not change, the folder SFTGAN_DATA. None for other sources, or if SFTGAN_DATA is not set.
         """
         root = os.environ.get("SFTGAN_DATA")
         if self.source == "torchvision":
@@ -44,7 +53,7 @@ class _Source(_Strict):
 
 
 class DataSource(_Source):
-    """Where a data set comes from, and how many of its images are used."""
+    """The source of a data set, and the number of its images that are used."""
 
     source: Literal["embedded", "folder", "torchvision", "kagglehub"]
     folder: str | None = Field(None, description="name below SFTGAN_DATA; default: the data set's name")
@@ -55,7 +64,27 @@ class DataSource(_Source):
 
 
 class CNNRecipe(_Strict):
-    """How the CNNs of one architecture are fitted; see `sftgan.classifiers.Recipe`."""
+    """Settings for fitting the CNNs of one architecture; see ``classifiers.ClassifierRecipe``.
+
+    Attributes
+    ----------
+    optimiser
+        "adamw", "adam" or "sgd".
+    lr
+        Learning rate: the peak of a one-cycle schedule, or constant.
+    one_cycle
+        Whether the learning rate follows a one-cycle schedule.
+    batch
+        Number of images in a batch.
+    epochs
+        Number of epochs, unless ``min_steps`` needs more.
+    head_epochs
+        Epochs on the last linear layer alone, before all others.
+    min_steps
+        Least number of optimiser steps.
+    last_convolutions
+        Fit only this many of the last convolutions and everything after them; None fits everything.
+    """
 
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: PositiveFloat
@@ -68,7 +97,7 @@ class CNNRecipe(_Strict):
 
 
 class ExtraPair(DataSource):
-    """A data set and a CNN beside those that the GANs are trained on."""
+    """A data set and a CNN on which no GAN is trained."""
 
     dataset: str
     arch: str
@@ -78,7 +107,7 @@ class ExtraPair(DataSource):
 
 
 class Captions(_Source):
-    """Where captioned images come from, and how the captioning model is fitted (4.3.7)."""
+    """The source of the captioned images, and the settings for fitting the captioning model (section 4.3.7)."""
 
     source: Literal["embedded", "folder", "torchvision"]
     folder: str | None = Field(None, description="name below SFTGAN_DATA")
@@ -91,7 +120,19 @@ class Captions(_Source):
 
 
 class Trial(_Strict):
-    """The sizes of the short trials in which one choice is changed at a time; see `Study.trial`."""
+    """Sizes of the short trials in which one choice is changed at a time; see ``Study.trial``.
+
+    Attributes
+    ----------
+    datasets
+        Data sets of the strategies that the trials use.
+    gan_train
+        Largest number of training examples of each data set and CNN.
+    gan_test
+        Largest number of test images of each data set and CNN.
+    gan_epochs
+        Number of passes over the training examples.
+    """
 
     datasets: tuple[str, ...] = Field(min_length=1, description="of the strategies' data sets")
     gan_train: PositiveInt
@@ -100,7 +141,7 @@ class Trial(_Strict):
 
 
 class Profile(_Strict):
-    """Everything that decides a result, but for the seed."""
+    """All settings that decide a result, except the seed; ``describe`` explains a field."""
 
     name: str
     purpose: str = Field(description="one sentence for the status page")
@@ -183,11 +224,22 @@ class Profile(_Strict):
     threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
 
     def condition_spec(self) -> ConditionSpec:
-        """How conditions and targets are made."""
+        """Return how conditions and targets are computed."""
         return ConditionSpec(**{field.name: getattr(self, field.name) for field in fields(ConditionSpec)})
 
     def gan_recipe(self, kind: str) -> GANRecipe:
-        """How a GAN is trained."""
+        """Return how a GAN is trained.
+
+        Parameters
+        ----------
+        kind
+            "lsft" or "gsft".
+
+        Returns
+        -------
+        GANRecipe
+            Settings of the training.
+        """
         same = ("reconstruction", "output", "adversarial", "discriminator_period", "discriminator_input")
         return GANRecipe(
             kind, self.condition_spec().channels, self.gan_width, self.gan_epochs, self.gan_batch, self.gan_lr,
@@ -202,28 +254,84 @@ RELEASED = {
     "adversarial": "softmax", "discriminator_period": 100, "discriminator_input": "released",
     "gan_split": "rows", "layers": "released",
 }  # fmt: skip
-"""The released code's values of the fields in which it differs from the paper."""
+"""Values of the released code, for the fields in which it differs from the paper."""
 SWITCHES = {name: (Profile.model_fields[name].default, value) for name, value in RELEASED.items()}
-"""For each of these fields the paper's value and the released code's."""
+"""For each of these fields, the value of the paper and that of the released code."""
 FIELDS = tuple(name for name in Profile.model_fields if name not in ("name", "purpose"))
-"""The fields that can be overridden, from a notebook or from Python."""
+"""Names of the fields that can be overridden, from a notebook or from Python."""
 _FOLDER = resources.files("sftgan.companion.study") / "profiles"
 
 
 def profile_names() -> list[str]:
-    """The profiles there are."""
+    """Return the names of all profiles, sorted.
+
+    Returns
+    -------
+    list[str]
+        Names that ``load_profile`` accepts.
+
+    Examples
+    --------
+    >>> profile_names()
+    ['cpu', 'paper', 'smoke']
+    """
     return sorted(file.name.removesuffix(".yaml") for file in _FOLDER.iterdir())
 
 
 def describe(field: str) -> str:
-    """What a field of a profile means."""
+    """Return the description of a field of ``Profile``.
+
+    Parameters
+    ----------
+    field
+        Name of the field.
+
+    Returns
+    -------
+    str
+        Its description; empty if it has none.
+
+    Raises
+    ------
+    InputError
+        If there is no such field.
+
+    Examples
+    --------
+    >>> describe("eta")
+    'number of CGMAs (Eq. 1-2)'
+    """
     return Profile.model_fields[check_name(field, Profile.model_fields, "profile field")].description or ""
 
 
 def load_profile(name: str, **overrides: Any) -> Profile:
-    """The profile `name` ("smoke", "cpu", "paper") with fields overridden, checked.
+    """Load a profile, override some of its fields and check the result.
 
-    Raises InputError with the field or name, what is wrong with it, and what is valid.
+    Parameters
+    ----------
+    name
+        Name of the profile: "smoke", "cpu" or "paper".
+    **overrides
+        Values of fields that replace those of the profile. ``variant="released"`` also sets the fields of
+        ``RELEASED``, except those that are given.
+
+    Returns
+    -------
+    Profile
+        The profile.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, a value is invalid, or values do not fit together.
+
+    Examples
+    --------
+    >>> load_profile("smoke", eta=4).eta
+    4
+    >>> load_profile("smoke", eat=4)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    sftgan.errors.InputError: unknown profile field 'eat': did you mean 'eta'? (valid: similar, ...
     """
     check_name(name, profile_names(), "profile")
     for field in overrides:
@@ -244,10 +352,10 @@ def load_profile(name: str, **overrides: Any) -> Profile:
         f"{d} with {a}" for d, a in pairs if (d in datasets and a in profile.cnns) or pairs.count((d, a)) > 1
     ]
     if twice:
-        raise InputError(f"profile {name}, field extra: {twice[0]} is there already, give each pair once.")
+        raise InputError(f"profile {name}, field extra: {twice[0]} is there already: give each pair once.")
     both = sorted(set(profile.similar) & set(profile.dissimilar))
     if both:
-        raise InputError(f"profile {name}: {both[0]!r} is in both strategies, give it to one of them.")
+        raise InputError(f"profile {name}: {both[0]!r} is in both strategies: give it to one of them.")
     archs = (*profile.cnns, *(pair.arch for pair in extra))
     for arch in archs:
         check_name(arch, ARCHITECTURES, "architecture")
@@ -256,10 +364,10 @@ def load_profile(name: str, **overrides: Any) -> Profile:
     for field, recipe in recipes.items():
         if recipe.epochs + recipe.head_epochs == 0:
             raise InputError(
-                f"profile {name}, field {field}: epochs and head_epochs are both 0, choose at least 1 for one of them."
+                f"profile {name}, field {field}: epochs and head_epochs are both 0: choose at least 1 for one of them."
             )
     if "captions" in overrides or not {"similar", "dissimilar", "cnns", "extra"} & set(overrides):
-        # other pairs alone may come without captions: then the study tells whoever asks for these
+        # if only other pairs are given, the encoder may be missing: the study reports this when captions are needed
         pairs = [*product(datasets, profile.cnns), *((pair.dataset, pair.arch) for pair in extra)]
         check_name(
             " with ".join(profile.captions.encoder), map(" with ".join, pairs), "pair in captions.encoder"
@@ -273,7 +381,7 @@ def load_profile(name: str, **overrides: Any) -> Profile:
         )
     if profile.leave_out >= profile.eta:
         raise InputError(
-            f"profile {name}: leave_out is {profile.leave_out}, choose at most {profile.eta - 1}."
+            f"profile {name}: leave_out is {profile.leave_out}: choose at most {profile.eta - 1}."
         )
     for dataset in profile.trial.datasets:
         check_name(dataset, REGISTRY, "data set of the trials")

@@ -1,4 +1,4 @@
-"""The steps from a profile's parts to maps, each computed once and remembered."""
+"""The stages from images to maps, each computed once and cached."""
 
 from pathlib import Path
 
@@ -85,7 +85,20 @@ def _linear(config: Config, runtime: Runtime, checkpoint: Path) -> Tensor:
 
 
 def generators(gans: Config, runtime: Runtime) -> dict[str, Generator]:
-    """The trained generators of `Study.gan_configs`, by the name of their method, where the runtime computes."""
+    """Load or train generators, and move them to the device of the runtime.
+
+    Parameters
+    ----------
+    gans
+        Config of each kind, from ``Study.gan_configs``.
+    runtime
+        How to compute.
+
+    Returns
+    -------
+    dict[str, Generator]
+        Trained generators by the name of their method: "LSFT", "GSFT".
+    """
     return {kind.upper(): GAN(gan, runtime).generator.to(runtime.device) for kind, gan in gans.items()}
 
 

@@ -1,4 +1,4 @@
-"""From a profile and a seed to results: what the notebooks ask for, computed when first asked."""
+"""Results of one profile and one seed, each computed when it is first needed."""
 
 import json
 import os
@@ -44,13 +44,33 @@ STRATEGIES = ("similar", "dissimilar")
 
 
 class Study:
-    """The experiments of one profile and one seed. Everything is computed when first asked for, and remembered.
+    """The experiments of one profile and one seed.
 
-    For results that repeat, a study fixes torch's number of threads and its deterministic algorithms, for the whole
-    process.
+    Each result is computed when it is first needed, and cached. To make results repeatable, a study sets torch's
+    number of threads and its deterministic algorithms, process-wide.
 
-    `strategy`, `dataset` and `arch` select what is shown; a GAN is always trained on all pairs of its strategy,
-    as in the paper. Any field of the profile can be overridden: `Study("smoke", eta=4)`.
+    ``strategy``, ``dataset`` and ``arch`` select what is shown. A GAN is always trained on all pairs of its strategy,
+    as in the paper.
+
+    Parameters
+    ----------
+    profile
+        Name of the profile.
+    seed
+        Seed of everything random, from 0 to 2**32 - 1.
+    strategy
+        "similar" or "dissimilar"; None selects both.
+    dataset
+        Data set of the selected strategies; None selects all.
+    arch
+        Architecture of the profile; None selects all.
+    **overrides
+        Values of fields that replace those of the profile, as in ``Study("smoke", eta=4)``.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or the seed or a field of the profile is invalid.
     """
 
     def __init__(
@@ -84,11 +104,28 @@ class Study:
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any], *own: str) -> "Study":
-        """The study that a notebook's parameters ask for; call it first, with `globals()`.
+        """Create the study that a notebook's parameters describe.
 
-        `own` names the parameters that this notebook has beside profile, seed, strategy, dataset, arch and the
-        profile's fields. papermill only warns of an unknown parameter; here it is refused, with the nearest valid
-        name.
+        Call it at the start of the notebook, with ``globals()``. papermill only warns of an unknown parameter; this
+        method rejects it and suggests the nearest valid name.
+
+        Parameters
+        ----------
+        namespace
+            Variables of the notebook, by name.
+        *own
+            Names of parameters that only this notebook has, besides profile, seed, strategy, dataset, arch and the
+            fields of the profile.
+
+        Returns
+        -------
+        Study
+            The study.
+
+        Raises
+        ------
+        InputError
+            If a parameter is unknown or its value is invalid.
         """
         given = {
             name: value
@@ -101,16 +138,31 @@ class Study:
         }
         known = ["profile", "seed", "strategy", "dataset", "arch", *own]
         before = [value for value in given.values() if isinstance(value, Study)]
-        if before:  # the cell is run again: what the notebook made since is not a parameter
+        if before:  # the cell is run again: variables that the notebook has created since are not parameters
             given = {n: v for n, v in given.items() if n in known or n in before[0].overrides}
         for name in given:
             check_name(name, [*known, *FIELDS], "parameter")
         return cls(**{n: v for n, v in given.items() if n not in own})
 
     def trial(self, **switches: Any) -> "Study":
-        """A study of the profile's trial size, with some fields changed: so are single choices tried.
+        """Create a study of the profile's trial size with some fields changed, to test single choices.
 
-        Of the trial's data sets those that the study has; of a strategy that has none of them, all.
+        A strategy keeps those of its data sets that are in the trial, or all of them if none is.
+
+        Parameters
+        ----------
+        **switches
+            Values of fields that replace those of this study.
+
+        Returns
+        -------
+        Study
+            The smaller study.
+
+        Raises
+        ------
+        InputError
+            If a field is unknown or its value is invalid.
         """
         own, p, chosen = self.profile.trial, self.profile, {}
         for strategy, names in self.of_strategy.items():
@@ -120,25 +172,52 @@ class Study:
         return Study(p.name, self.seed, **self.overrides | chosen | sizes | switches)
 
     def replicates(self) -> list["Study"]:
-        """This study and those of the next seeds, as many as the profile's `seeds`."""
+        """Return this study and those of the next seeds, ``profile.seeds`` in all."""
         others = range(self.seed + 1, self.seed + self.profile.seeds)
         return [self, *(Study(self.profile.name, s, **self.selection, **self.overrides) for s in others)]
 
     def strategy(self, dataset: str) -> str:
-        """The strategy whose GANs are trained on a data set."""
+        """Return the strategy whose GANs are trained on a data set.
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+
+        Returns
+        -------
+        str
+            "similar" or "dissimilar".
+
+        Raises
+        ------
+        InputError
+            If the data set belongs to neither strategy.
+        """
         names = {name: strategy for strategy in STRATEGIES for name in self.of_strategy[strategy]}
         return names[check_name(dataset, names, "data set")]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The selected (data set, CNN) pairs that GANs are trained on."""
+        """Return the selected pairs (data set, CNN) that GANs are trained on."""
         return [(dataset, arch) for dataset in self.datasets for arch in self.archs]
 
     def all_pairs(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
-        """All pairs of some data sets."""
+        """Pair data sets with all CNNs of the profile.
+
+        Parameters
+        ----------
+        datasets
+            Names of the data sets.
+
+        Returns
+        -------
+        list[tuple[str, str]]
+            The pairs (data set, CNN).
+        """
         return [(dataset, arch) for dataset in datasets for arch in self.profile.cnns]
 
     def unseen(self) -> list[tuple[str, str]]:
-        """The pairs that no GAN of the dissimilar strategy is trained on (4.3.4)."""
+        """Return the extra pairs that no GAN is trained on, without the overfitted ones (section 4.3.4)."""
         return [
             (pair.dataset, pair.arch)
             for pair in self.profile.extra
@@ -146,11 +225,48 @@ class Study:
         ]
 
     def image_data(self, dataset: str, arch: str | None = None) -> ImageData:
-        """One data set of the profile, at the size of the CNN's images."""
+        """Load a data set of the profile, at the size of the CNN's images.
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Architecture of the CNN, for a data set of an extra pair; None for a data set of a strategy.
+
+        Returns
+        -------
+        ImageData
+            Training and test images.
+
+        Raises
+        ------
+        InputError
+            If the profile has no such data set or pair, or the images cannot be loaded.
+        """
         return IMAGE_DATA(self._data_config(dataset, arch), self.runtime)
 
     def classes(self, dataset: str, arch: str | None = None) -> tuple[list[int], list[int]]:
-        """Class indices that the GANs see, and those held out from them: all, where no GAN sees the data set."""
+        """Split the classes of a data set into those that the GANs see and those held out (section 4.1.1).
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Architecture of the CNN, for a data set of an extra pair; None for a data set of a strategy.
+
+        Returns
+        -------
+        tuple[list[int], list[int]]
+            Indices of the classes seen and of those held out. Both lists hold all classes if no GAN is trained on
+            the data set.
+
+        Raises
+        ------
+        InputError
+            If the profile has no such data set or pair, or the images cannot be loaded.
+        """
         source, _ = self._source(dataset, arch)
         key = dataset, source.source, source.folder
         if key not in self._names:
@@ -161,7 +277,23 @@ class Study:
         return datasets.class_split(names, self.profile.held_out, self.seed)
 
     def classifiers(self, pairs: Sequence[tuple[str, str]] | None = None) -> dict[tuple[str, str], Fitted]:
-        """The fitted CNNs of some pairs; None: the selected ones."""
+        """Fit the CNNs of some pairs.
+
+        Parameters
+        ----------
+        pairs
+            The pairs (data set, CNN); None for the selected ones.
+
+        Returns
+        -------
+        dict[tuple[str, str], Fitted]
+            The fitted CNN of each pair.
+
+        Raises
+        ------
+        InputError
+            If the profile has no such pair, or the images cannot be loaded.
+        """
         pairs = self.pairs() if pairs is None else pairs
         fitted = CLASSIFIER.all([self._cnn_config(*pair) for pair in pairs], self.runtime)
         return dict(zip(pairs, fitted, strict=True))
@@ -169,19 +301,76 @@ class Study:
     def explained_images(
         self, dataset: str, arch: str, part: str, cnn_of: str | None = None
     ) -> ExplainedImages:
-        """CGMAs and targets of one pair: part "train" is of seen classes, "test" of held-out ones.
+        """Compute the CGMAs and targets of one pair.
 
-        "watched" is the beginning of "test", on which the training shows its progress. `cnn_of` is the data set
-        that the CNN was fitted to, where it is another one.
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Name of the architecture.
+        part
+            "train" for training images of seen classes, "test" for test images of held-out classes, or "watched" for
+            the first images of "test", on which the training shows its progress.
+        cnn_of
+            Data set that the CNN was fitted to; None for ``dataset``.
+
+        Returns
+        -------
+        ExplainedImages
+            Images with their CGMAs, targets and predictions.
+
+        Raises
+        ------
+        InputError
+            If the profile has no such pair, or ``part`` is unknown.
         """
         return EXPLAINED(self._explained_config(dataset, arch, part, cnn_of), self.runtime)
 
     def chosen(self, dataset: str, arch: str, part: str) -> Split:
-        """The images behind `explained`, in the same order, at the CNN's size."""
+        """Return the images of ``explained_images``, in the same order, at the size of the CNN's images.
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Name of the architecture.
+        part
+            "train", "test" or "watched", as in ``explained_images``.
+
+        Returns
+        -------
+        Split
+            The images with their labels and masks.
+
+        Raises
+        ------
+        InputError
+            If the profile has no such pair, or ``part`` is unknown.
+        """
         return self.image_data(dataset, arch).chosen(**self._images_config(dataset, arch, part))
 
     def gans(self, strategy: str, kinds: Sequence[str] = KINDS) -> dict[str, TrainedGAN]:
-        """The GANs trained on all pairs of a strategy."""
+        """Train GANs on all pairs of a strategy.
+
+        Parameters
+        ----------
+        strategy
+            "similar" or "dissimilar".
+        kinds
+            Kinds of GANs: "lsft", "gsft".
+
+        Returns
+        -------
+        dict[str, TrainedGAN]
+            The trained GAN of each kind.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown.
+        """
         check_name(strategy, STRATEGIES, "strategy")
         missing = [kind for kind in kinds if (strategy, kind) not in self._gans]
         if missing:
@@ -193,7 +382,25 @@ class Study:
         return {kind: self._gans[strategy, kind] for kind in kinds}
 
     def gan_on(self, dataset: str, kind: str = "lsft") -> TrainedGAN:
-        """A GAN trained on the pairs of one data set only (paper, 4.3.3), watched on all of its strategy."""
+        """Train a GAN on the pairs of one data set only (section 4.3.3).
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set; it belongs to a strategy.
+        kind
+            "lsft" or "gsft".
+
+        Returns
+        -------
+        TrainedGAN
+            The trained GAN. Its previews show the watched examples of all pairs of the strategy.
+
+        Raises
+        ------
+        InputError
+            If the data set belongs to neither strategy.
+        """
         config = self._gan_config(kind, [dataset])
         if not GAN.is_stored(config, self.runtime):
             self.prepare(self.strategy(dataset))
@@ -203,9 +410,32 @@ class Study:
         self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None,
         kinds: Sequence[str] = KINDS,
     ) -> Config:  # fmt: skip
-        """What decides the maps of one pair: its test and training examples, and the GANs of a strategy.
+        """Return the config of the maps of one pair: its examples and the GANs of a strategy.
 
-        strategy: None for the data set's own.
+        The GANs are trained if they are not yet.
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Name of the architecture.
+        strategy
+            Strategy whose GANs are used; None for that of the data set.
+        cnn_of
+            Data set that the CNN was fitted to; None for ``dataset``.
+        kinds
+            Kinds of GANs: "lsft", "gsft".
+
+        Returns
+        -------
+        Config
+            Config with "title", "test", "train" and "gans".
+
+        Raises
+        ------
+        InputError
+            If the profile has no such pair, or a name is unknown.
         """
         strategy = strategy or self.strategy(dataset)
         return {
@@ -216,7 +446,27 @@ class Study:
         }
 
     def gan_configs(self, strategy: str, kinds: Sequence[str] = KINDS) -> dict[str, Config]:
-        """What decides the GANs of a strategy, which are trained now if need be."""
+        """Return the configs of the GANs of a strategy.
+
+        The GANs are trained if they are not yet.
+
+        Parameters
+        ----------
+        strategy
+            "similar" or "dissimilar".
+        kinds
+            Kinds of GANs: "lsft", "gsft".
+
+        Returns
+        -------
+        dict[str, Config]
+            The config of each kind.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown.
+        """
         self.gans(strategy, kinds)
         return {kind: self._gan_config(kind, self.of_strategy[strategy]) for kind in kinds}
 
@@ -224,13 +474,61 @@ class Study:
         self, dataset: str, arch: str, strategy: str | None = None, cnn_of: str | None = None,
         kinds: Sequence[str] = KINDS,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Maps (n, H, W) in [0, 1] of `experiments.METHODS`, for the pair's test examples; see `case`."""
+        """Compute the maps of a pair's test examples by all methods.
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Name of the architecture.
+        strategy
+            Strategy whose GANs are used; None for that of the data set.
+        cnn_of
+            Data set that the CNN was fitted to; None for ``dataset``.
+        kinds
+            Kinds of GANs: "lsft", "gsft".
+
+        Returns
+        -------
+        dict[str, Tensor]
+            For each method of ``frames.METHODS``, maps (n, H, W) in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If the profile has no such pair, or a name is unknown.
+        """
         return MAPS(self.case(dataset, arch, strategy, cnn_of, kinds), self.runtime)
 
     def compared(
         self, dataset: str, arch: str, index: Sequence[int], methods: Sequence[str], cnn_of: str | None = None
     ) -> dict[str, Tensor]:
-        """Maps (n, H, W) in [0, 1] of other methods (`baselines.maps`) for some test examples; see `explained`."""
+        """Compute the maps of some test examples by other methods of interpretation.
+
+        Parameters
+        ----------
+        dataset
+            Name of the data set.
+        arch
+            Name of the architecture.
+        index
+            Positions of the test examples.
+        methods
+            Names from ``methods.OTHER_METHODS``.
+        cnn_of
+            Data set that the CNN was fitted to; None for ``dataset``.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            For each method, maps (n, H, W) in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If the profile has no such pair, or a method is unknown.
+        """
         config = {
             "title": f"{', '.join(methods)}: {arch} on {dataset}",
             "test": self._explained_config(dataset, arch, "test", cnn_of),
@@ -241,15 +539,15 @@ class Study:
         return COMPARED(config, self.runtime)
 
     def captions(self) -> CaptionData:
-        """The captioned images of the profile."""
+        """Load the captioned images of the profile."""
         return CAPTION_DATA(self._captions_config, self.runtime)
 
     def captioner(self) -> FittedCaptioner:
-        """The captioning model (4.3.7)."""
+        """Fit the captioning model of the profile (section 4.3.7)."""
         return CAPTIONER(self.captioner_config(), self.runtime)
 
     def captioner_config(self) -> Config:
-        """What decides the captioning model."""
+        """Return the config of the captioning model."""
         own = self.profile.captions
         return {
             "title": "captions",
@@ -260,13 +558,33 @@ class Study:
         }
 
     def previews(self, gan: TrainedGAN, dataset: str, arch: str) -> Tensor:
-        """Maps (epochs + 1, n, H, W) of the watched examples of one pair, epoch by epoch; 0 is the untrained net."""
+        """Select the previews of one pair from those of a GAN.
+
+        Parameters
+        ----------
+        gan
+            GAN trained on the strategy of the data set, or on one data set of it.
+        dataset
+            Name of the data set.
+        arch
+            Name of the architecture.
+
+        Returns
+        -------
+        Tensor
+            Maps (epochs + 1, n, H, W) of the watched examples, before training and after each epoch.
+
+        Raises
+        ------
+        InputError
+            If the data set belongs to neither strategy.
+        """
         pairs = self.all_pairs(self.of_strategy[self.strategy(dataset)])
         sizes = [len(self.explained_images(*pair, "watched").labels) for pair in pairs]
         return gan.previews.split(sizes, dim=1)[pairs.index((dataset, arch))]
 
     def data_sources(self) -> list[dict[str, str]]:
-        """For each data set of the profile: dataset, source, label (what it is, in words)."""
+        """List the data sets of the profile, each with ``dataset``, ``source`` and ``label`` (what it is)."""
         return [
             {
                 "dataset": name,
@@ -277,7 +595,7 @@ class Study:
         ]
 
     def files(self) -> list[str | None]:
-        """Digests of the files that the data sets of the profile are read from; None where there are none."""
+        """Return the ``fingerprint`` of each data set of the profile; None where no files are read."""
         return [source.fingerprint(name) for name, source in self._sources().items()]
 
     def _sources(self) -> dict[str, DataSource | Captions]:
@@ -286,11 +604,11 @@ class Study:
         return {name: used[name] for name in REGISTRY if name in used}
 
     def labels(self) -> dict[str, str]:
-        """Data set -> what it is, in a few words. Show these, not the registry's names, wherever results stand."""
+        """Return a short label of each data set, to show beside results instead of its name in the registry."""
         return {row["dataset"]: row["label"].partition(" (")[0] for row in self.data_sources()}
 
     def provenance(self) -> dict[str, Any]:
-        """What made these results: profile and its data, overrides, seed, and `sftgan.provenance.provenance()`."""
+        """Return where the results come from: profile, data, overrides and seed, and ``provenance.provenance()``."""
         labels = "; ".join(row["label"] for row in self.data_sources())
         own = {
             "profile": self.profile.name,
@@ -301,9 +619,16 @@ class Study:
         return own | provenance()
 
     def save(self, item: matplotlib.figure.Figure | pd.DataFrame, name: str) -> None:
-        """Write a figure (PNG) or a frame (CSV), and its provenance (JSON), if figures are being recorded.
+        """Write a figure (PNG) or a frame (CSV) with its provenance (JSON), if results are being recorded.
 
-        That is, below SFTGAN_FIGURES, which `sftgan record` sets. Otherwise nothing is written.
+        The files go to the folder SFTGAN_FIGURES, which ``sftgan record`` sets. Without it nothing is written.
+
+        Parameters
+        ----------
+        item
+            The figure or frame.
+        name
+            Path of the files below the folder, without a suffix.
         """
         if not os.environ.get("SFTGAN_FIGURES"):
             return
@@ -316,7 +641,13 @@ class Study:
         path.with_suffix(".json").write_text(json.dumps(self.provenance(), indent=1) + "\n")
 
     def prepare(self, strategy: str) -> None:
-        """Compute what the GANs of a strategy need, side by side where several processes may run."""
+        """Fit the CNNs and compute the examples for the GANs of a strategy, in parallel processes.
+
+        Parameters
+        ----------
+        strategy
+            "similar" or "dissimilar".
+        """
         pairs = self.all_pairs(self.of_strategy[strategy])
         CLASSIFIER.fill([self._cnn_config(*pair) for pair in pairs], self.runtime)
         parts = ("train", "watched", "test")
@@ -325,7 +656,7 @@ class Study:
         )
 
     def _source(self, dataset: str, arch: str | None = None) -> tuple[DataSource, CNNRecipe | None]:
-        """Where the images of a pair come from, and how its CNN is fitted; arch=None: those of a strategy."""
+        """Return the source of a pair's images and the recipe of its CNN; without a CNN, the source in a strategy."""
         p = self.profile
         strategies = p.similar | p.dissimilar
         if dataset in strategies and (arch is None or arch in p.cnns):
@@ -337,12 +668,12 @@ class Study:
         if found is None:
             known = ", ".join(" with ".join(pair) for pair in extra)
             raise InputError(
-                f"profile {p.name} has no {arch} on {dataset}: beside the strategies it has {known}."
+                f"profile {p.name} has no {arch} on {dataset}: besides the pairs of the strategies, it has {known}."
             )
         return found, found.cnn
 
     def _data_config(self, dataset: str, arch: str | None = None) -> Config:
-        """What decides a data set. A study sees the files of a folder as they are when it first looks."""
+        """Return the config of a data set; later changes to the files of a folder are not noticed."""
         if (dataset, arch) not in self._data_configs:
             source, _ = self._source(dataset, arch)
             size = getattr(source, "size", None) or self.profile.size
@@ -363,7 +694,7 @@ class Study:
         p = self.profile
         source, recipe = self._source(dataset, arch)
         config = self._data_config(dataset, arch)
-        assert recipe is not None  # as the architecture is named
+        assert recipe is not None  # an architecture is given
         pretrained = getattr(source, "pretrained", None)
         return {
             "title": f"{arch} on {dataset}",

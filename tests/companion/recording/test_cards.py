@@ -5,6 +5,7 @@ import itertools
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -135,7 +136,8 @@ def test_the_numbers_of_a_card_are_the_study_s(study, folder, name):
 
     losses = table(card, "Training")
     assert [row[0] for row in losses] == ["1", "3"]
-    last = gan.losses[gan.losses["epoch"] == 3]["reconstruction"].mean()
+    losses = pd.DataFrame(gan.losses)
+    last = losses[losses["epoch"] == 3]["reconstruction"].mean()
     assert losses[1][3] == f"{last:.4g}"
 
     evaluated = {(row[0], row[1]): row[2:] for row in table(card, "Evaluation")}

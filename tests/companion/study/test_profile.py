@@ -67,7 +67,7 @@ def test_every_field_says_what_it_is():
         if not field.description
     }
     assert undocumented <= SELF_EXPLAINING
-    assert "sftgan.classifiers.Recipe" in CNNRecipe.__doc__
+    assert "classifiers.ClassifierRecipe" in CNNRecipe.__doc__
 
 
 def test_overrides_replace_fields_and_nothing_else():
@@ -156,7 +156,7 @@ def test_eta_is_at_most_the_smallest_number_of_convolutions():
 
 def test_a_data_set_belongs_to_one_strategy():
     both = {"mnist": {"source": "embedded"}}
-    with pytest.raises(InputError, match="'mnist' is in both strategies, give it to one of them"):
+    with pytest.raises(InputError, match="'mnist' is in both strategies: give it to one of them"):
         load_profile("smoke", dissimilar=both)
 
 
@@ -197,7 +197,7 @@ def test_fewer_cnns_need_no_other_captions():
 
 def test_a_cnn_is_fitted_for_at_least_one_epoch():
     none = {"optimiser": "adam", "lr": 0.1, "epochs": 0}
-    both = "epochs and head_epochs are both 0, choose at least 1 for one of them"
+    both = "epochs and head_epochs are both 0: choose at least 1 for one of them"
     with pytest.raises(InputError, match=f"profile smoke, field cnns.vgg16: {both}") as excinfo:
         load_profile("smoke", cnns={"vgg16": none})
     sentence(excinfo)
@@ -238,7 +238,7 @@ def test_the_papers_reading_and_recipe_are_the_defaults():
     "overrides, message",
     [
         ({"target": "middle"}, "field target: Input should be 'last' or 'first', got 'middle'"),
-        ({"leave_out": 8}, "leave_out is 8, choose at most 7"),
+        ({"leave_out": 8}, "leave_out is 8: choose at most 7"),
         ({"eta": 13, "exclude_target": True}, "vgg16 has 12 convolutions to average: choose at most 12"),
         ({"trial": {"datasets": ["mnits"], "gan_train": 1, "gan_test": 1, "gan_epochs": 1}},
          "unknown data set of the trials 'mnits': did you mean 'mnist'"),
