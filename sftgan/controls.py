@@ -101,7 +101,7 @@ def luminance(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
     Parameters
     ----------
     images
-        Images (n, 3, H, W) in [0, 1], float32 on the CPU.
+        Images (n, 3, H, W) in [0, 1].
 
     Returns
     -------
@@ -115,7 +115,7 @@ def luminance(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
     >>> luminance(white_and_black)
     tensor([[[1., 0.]]])
     """
-    return minmax(torch.einsum("nchw,c->nhw", images, torch.tensor([0.299, 0.587, 0.114])))[0]
+    return minmax(torch.einsum("nchw,c->nhw", images, images.new_tensor([0.299, 0.587, 0.114])))[0]
 
 
 def linear_fit(parts: Iterable[Examples]) -> Float[Tensor, " regressors"]:

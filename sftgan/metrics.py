@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sftgan.cams.gradcam import minmax
+from sftgan.cams.model_state import evaluation_mode
 from sftgan.errors import InputError
 
 
@@ -265,11 +266,11 @@ def energy_map(images: Float[Tensor, "b c h w"], maps: Float[Tensor, "b h2 w2"])
 
 @torch.no_grad()
 def confidence(
-    model: nn.Module, images: Float[Tensor, "b c h w"], classes: Int[Tensor, " b"]
+    model: nn.Module, images: Float[Tensor, "b c h w"], classes: Int[Tensor, " b"], batch: int = 128
 ) -> Float[Tensor, " b"]:
     """Compute a CNN's softmax probability of one class for each image.
 
-    The computation runs on the device of the model.
+    The computation runs on the device of the model, in evaluation mode.
 
     Parameters
     ----------
@@ -279,6 +280,8 @@ def confidence(
         Images in [0, 1].
     classes
         Class of each image, int64 on the CPU.
+    batch
+        Number of images at a time.
 
     Returns
     -------
@@ -295,7 +298,8 @@ def confidence(
     1.0
     """
     device = next(model.parameters()).device
-    probabilities = torch.cat([model(part.to(device)).softmax(1).cpu() for part in images.split(128)])
+    with evaluation_mode(model):
+        probabilities = torch.cat([model(part.to(device)).softmax(1).cpu() for part in images.split(batch)])
     return probabilities.gather(1, classes[:, None])[:, 0].double()
 
 

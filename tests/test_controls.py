@@ -7,7 +7,7 @@ from torch import nn
 from sftgan.cams.gradcam import layer_cams
 from sftgan.cnns.architectures import build, target_layer
 from sftgan.companion.study import methods as study_methods
-from sftgan.controls import CONTROLS, controls, linear_fit, linear_map
+from sftgan.controls import CONTROLS, controls, linear_fit, linear_map, luminance
 from sftgan.errors import InputError
 from sftgan.gan.examples import Examples, ExplainedImages
 
@@ -189,3 +189,9 @@ def test_unknown_methods_and_missing_libraries_are_said(net, monkeypatch):
         InputError, match="comparing with other methods needs captum: run `pip install captum`"
     ):
         explained(net, ("Saliency",))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_luminance_keeps_the_type_of_the_images(dtype):
+    red_and_green = torch.eye(3, dtype=dtype)[None, :, None, :2]
+    assert luminance(red_and_green).tolist() == [[[0.0, 1.0]]] and luminance(red_and_green).dtype == dtype

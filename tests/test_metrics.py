@@ -479,3 +479,14 @@ def test_rank_correlation_equals_scipy_and_does_not_see_monotone_changes():
     expected = [spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b, strict=True)]
     assert metrics.rank_correlation(a, b).tolist() == pytest.approx(expected)
     torch.testing.assert_close(metrics.rank_correlation(a**3, a), torch.ones(3, dtype=torch.float64))
+
+
+def test_confidence_is_that_of_the_net_in_evaluation_mode_in_any_batch():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(12, 3)).train()
+    images, classes = torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 2, 1, 0])
+    found = [metrics.confidence(net, images, classes, batch) for batch in (1, 2, 128)]
+    assert net.training
+    with torch.no_grad():
+        expected = net.eval()(images).softmax(1).gather(1, classes[:, None])[:, 0].double()
+    for values in found:
+        torch.testing.assert_close(values.detach(), expected, atol=1e-6, rtol=0)

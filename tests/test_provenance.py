@@ -50,3 +50,8 @@ def test_commit_of_a_checkout_and_outside_of_one(tmp_path, monkeypatch):
     assert provenance()["commit"] == commit
     (tmp_path / "file").write_text("two")
     assert provenance()["commit"] == f"{commit}-dirty"
+
+
+def test_memory_is_known_where_os_has_no_sysconf(monkeypatch):
+    monkeypatch.delattr("os.sysconf")
+    assert module._hardware()["memory_gib"] > 0.1

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, version
@@ -52,33 +53,49 @@ def requirements(*extras: str) -> list[Requirement]:
     return [requirement for requirement in wanted if requirement.name != "sftgan"]
 
 
-def test_every_import_of_the_package_is_a_declared_dependency():
+# imported where they are used, with a sentence where they are missing; papermill brings three of them
+OPTIONAL = {
+    "captum", "efficientnet_lite_pytorch", "jupyter_client", "kagglehub", "nbclient", "nbformat", "papermill",
+    "sacrebleu", "statsmodels", "timm",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wing", ["library", "companion"])
+def test_every_import_of_the_package_is_a_declared_dependency(wing):
     """A package that happens to be installed hides a missing one."""
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
-    optional = {
-        "papermill",
-        "nbclient",
-        "nbformat",
-        "jupyter_client",
-        "captum",
-        "kagglehub",
-        "timm",
-        "sacrebleu",
-        "statsmodels",
-    }  # imported where used, with a sentence if missing
-    extra = {canonicalize_name(r.name) for r in requirements(*PROJECT["optional-dependencies"])}
-    assert optional - {"nbclient", "nbformat", "jupyter_client"} <= extra, "papermill brings the other three"
+    extras = ["book"] if wing == "companion" else []
+    wanted = [*requirements(), *(requirements(*extras) if extras else [])]
+    declared = {canonicalize_name(requirement.name) for requirement in wanted}
     owners = packages_distributions()
-    for module in sorted((ROOT / "sftgan").glob("*.py")):
+    for module in sorted((ROOT / "sftgan").rglob("*.py")):
+        if ("companion" in module.parts) != (wing == "companion"):
+            continue
         for node in ast.walk(ast.parse(module.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            for name in (
-                {n.partition(".")[0] for n in names} - sys.stdlib_module_names - {"sftgan"} - optional
-            ):
-                assert declared & {canonicalize_name(o) for o in owners[name]}, (
-                    f"{module.name} imports {name}"
-                )
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            tops = {name.partition(".")[0] for name in names}
+            for name in tops - sys.stdlib_module_names - {"sftgan"} - OPTIONAL:
+                ours = {canonicalize_name(owner) for owner in owners[name]}
+                assert declared & ours, f"{module.relative_to(ROOT)} imports {name}"
+
+
+LOADED = """
+import sys, torch, sftgan
+sftgan.layer_cams(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2)),
+                  torch.rand(1, 3, 8, 8))
+print(*sorted(name for name in sys.modules if name.startswith("sftgan")))
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_layer_cams_loads_the_core_and_nothing_else():
+    run = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    ours, all_of_them = map(str.split, run.stdout.splitlines())
+    assert set(ours) == {
+        "sftgan", "sftgan.cams", "sftgan.cams.gradcam", "sftgan.cams.model_state", "sftgan.cams.taps",
+        "sftgan.cams.targets", "sftgan.errors",
+    }  # fmt: skip
+    assert not {"lightning", "lightning_fabric", "pandas", "matplotlib", "seaborn", "PIL"} & set(all_of_them)
 
 
 def test_every_line_of_the_lock_is_a_pin():

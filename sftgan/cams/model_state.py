@@ -76,16 +76,12 @@ def last_map(model: nn.Module, size: int, channels: int) -> int:
         for m in model.modules()
         if isinstance(m, nn.Conv2d)
     ]
-    was_training = model.training
     weight = next(model.parameters())
-    try:
-        model.eval()(weight.new_zeros(1, channels, size, size))
-    except RuntimeError:
-        return 0
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), evaluation_mode(model):
+        try:
+            model(weight.new_zeros(1, channels, size, size))
+        except RuntimeError:
+            return 0
     return sides[-1]
 
 
@@ -181,17 +177,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     True
     """
     modules = list(model.modules())
-    with _LOCK:  # by module, as threads may enter by different wrappers of one net
-        for module in modules:
-            inside, training = _EVALUATED.get(module, (0, module.training))
-            _EVALUATED[module] = inside + 1, training
-        if any(module.training for module in modules):
-            model.eval()
+    entered: list[nn.Module] = []
     try:
+        with _LOCK:  # by module, as threads may enter by different wrappers of one net
+            for module in modules:
+                inside, training = _EVALUATED.get(module, (0, module.training))
+                _EVALUATED[module] = inside + 1, training
+                entered.append(module)
+            if any(module.training for module in modules):
+                model.eval()
         yield
     finally:
         with _LOCK:
-            for module in modules:
+            for module in entered:
                 inside, training = _EVALUATED.pop(module)
                 if inside > 1:
                     _EVALUATED[module] = inside - 1, training

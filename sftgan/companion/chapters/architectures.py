@@ -11,7 +11,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from sftgan.companion.report.plots import METHOD_COLOURS
+from sftgan.cams.model_state import hooked
+from sftgan.companion.report import plots
 from sftgan.gan.networks import Generator, SFTLayer
 
 # Pale tints that colour-blind readers can tell apart; every box is labelled as well.
@@ -73,6 +74,7 @@ def _sheets(panels: int, width: float, height: float) -> tuple[Figure, list[_She
     return figure, [_Sheet(axis, width, height) for axis in axes[0]]
 
 
+@plots.themed
 def gan_diagram(eta: int = 8) -> Figure:
     """Draw Fig. 3: the CNN's maps on the right, the generator on the left, the discriminator below both.
 
@@ -117,6 +119,7 @@ def gan_diagram(eta: int = 8) -> Figure:
     return figure
 
 
+@plots.themed
 def block_diagrams() -> Figure:
     """Draw the blocks of Fig. 3: the SFT block, whose SFT layer is Eqs. 5 and 6, and the residual block."""
     figure, (left, right) = _sheets(2, 1.9, 4.1)
@@ -143,6 +146,7 @@ def block_diagrams() -> Figure:
     return figure
 
 
+@plots.themed
 def conditioning_diagram(eta: int = 8) -> Figure:
     """Draw Fig. 4: the same trunk twice, conditioned locally (LSFT, left) and globally (GSFT, right).
 
@@ -164,7 +168,7 @@ def conditioning_diagram(eta: int = 8) -> Figure:
     end = y - 0.02
     figure, sheets = _sheets(2, 1.9, end + 1.3)
     for s, kind in zip(sheets, ("LSFT", "GSFT"), strict=True):
-        s.text(0.95, 0.12, kind, weight="bold", color=METHOD_COLOURS[kind], fontsize=11)
+        s.text(0.95, 0.12, kind, weight="bold", color=plots.METHOD_COLOURS[kind], fontsize=11)
         _trunk(s, rows, end)
     _local(sheets[0], rows)
     _global(sheets[1], rows, eta)
@@ -206,6 +210,7 @@ def _global(s: _Sheet, rows: Mapping[int, float], eta: int) -> None:
     s.line((0.75, top + 0.48), (0.84, top + 0.48))
 
 
+@plots.themed
 def sft_pictures(pictures: Mapping[str, Tensor]) -> Figure:
     """Draw maps, two in a row, each with its own colour scale.
 
@@ -230,6 +235,7 @@ def sft_pictures(pictures: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
+@plots.themed
 def spread_curves(spreads: Mapping[str, Mapping[tuple[str, str], Sequence[float]]]) -> Figure:
     """Draw the standard deviation of the features after each block of the trunk.
 
@@ -247,7 +253,9 @@ def spread_curves(spreads: Mapping[str, Mapping[tuple[str, str], Sequence[float]
     figure, axes = plt.subplots(len(spreads), 1, figsize=(3.8, 2.5 * len(spreads) + 1.2), squeeze=False)
     for axis, (title, curves) in zip(axes[:, 0], spreads.items(), strict=True):
         for (kind, start), values in curves.items():
-            axis.plot(values, color=METHOD_COLOURS[kind], ls=LINES[start], lw=1.8, label=f"{kind}, {start}")
+            axis.plot(
+                values, color=plots.METHOD_COLOURS[kind], ls=LINES[start], lw=1.8, label=f"{kind}, {start}"
+            )
         axis.set(yscale="log", ylabel="standard deviation")
         axis.set_title(title, fontsize=10)
     axes[-1, 0].set_xlabel("block of the trunk")
@@ -280,13 +288,11 @@ def responding_layers(generator: Generator, size: int = 8) -> Tensor:
     seen: list[Tensor] = []
     layers = [m for m in generator.modules() if isinstance(m, SFTLayer)]
     handles = [m.register_forward_pre_hook(lambda _, given: seen.append(given[1])) for m in layers]
-    with torch.no_grad():
+    with hooked(handles), torch.no_grad():
         for k in range(generator.eta + 1):  # the last slice is empty: the run without a change
             changed = conditions.clone()
             changed[:, k : k + 1] = 0
             generator(images, changed)
-    for handle in handles:
-        handle.remove()
     runs = torch.stack(seen).unflatten(0, (generator.eta + 1, len(layers)))
     return (runs[:-1] != runs[-1]).flatten(2).any(2).T
 
@@ -313,8 +319,6 @@ def feature_std(generator: Generator, images: Tensor, conditions: Tensor) -> lis
         m.register_forward_hook(lambda *call: values.append(call[2].std().item()))
         for m in (generator.head, *generator.trunk)
     ]
-    with torch.no_grad():
+    with hooked(handles), torch.no_grad():
         generator(images, conditions)
-    for handle in handles:
-        handle.remove()
     return values

@@ -254,7 +254,6 @@ def word_claims(words: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
-_WORD_METHODS = ("LSFT", "GSFT", "Grad-CAM")
 _WORD_CLAIMS = {  # whose claims: (claim, measure, method and role with the larger value, and with the smaller)
     "the paper (4.3.7)": [
         ("LSFT gives subjects more intensity than verbs", "intensity", "LSFT (subject)", "LSFT (verb)"),
@@ -263,11 +262,11 @@ _WORD_CLAIMS = {  # whose claims: (claim, measure, method and role with the larg
     "beyond the paper": [
         ("GSFT localises subjects better than Grad-CAM", "on the subject", "GSFT (subject)", "Grad-CAM (subject)"),
         *((f"{m} marks the subject more for its own word than for the second noun", "on the subject",
-           f"{m} (subject)", f"{m} (second noun)") for m in _WORD_METHODS),
+           f"{m} (subject)", f"{m} (second noun)") for m in WORD_METHODS),
         *((f"{m} gives subjects more intensity than verbs", "intensity", f"{m} (subject)", f"{m} (verb)")
           for m in ("GSFT", "Grad-CAM")),
         *((f"{m} gives second nouns more intensity than verbs", "intensity", f"{m} (second noun)", f"{m} (verb)")
-          for m in _WORD_METHODS),
+          for m in WORD_METHODS),
     ],
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 The page is a single file. It is blinded: each map has a number that does not tell its method. Each person
 sees the questions, and the two maps of a question, in random order. Ties are allowed. The answers are saved
-as a JSON file. ``sftgan.votes`` analyses them.
+as a JSON file. The module ``votes`` analyses them.
 """
 
 import base64
@@ -457,7 +457,7 @@ def check_simulated(n_persons: int, preference: float, tie: float, fewest: int =
     n_persons
         Number of persons.
     preference
-        Probability to prefer the first method.
+        Probability that a vote which is not a tie is for the first method.
     tie
         Probability of a tie.
     fewest

@@ -65,7 +65,7 @@ class Agreement(NamedTuple):
         undefined.
     kappa
         Fleiss' kappa: agreement beyond what the totals of the three answers would give by chance; None if
-        undefined. It is near 0 also where all prefer the same method.
+        undefined. It is also near 0 if everyone prefers the same method.
     why
         Why a value is undefined; empty if none is.
     """
@@ -148,7 +148,7 @@ def power(n: int, share: float, alpha: float = 0.05) -> float:
     share
         True share of wins.
     alpha
-        Level: the test rejects if p is at most ``alpha``.
+        Significance level: the test rejects if p is at most ``alpha``.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def smallest_share(n: int, wanted: float = 0.8) -> float | None:
     n
         Number of decided questions.
     wanted
-        Smallest power.
+        Smallest power that is enough.
 
     Returns
     -------
@@ -349,7 +349,7 @@ def _agreement(votes: pd.DataFrame, n_questions: int) -> Agreement:
     if table.shape[1] == 1:
         return Agreement(n, pairs, None, "all votes are alike")
     if n_questions == 1:
-        return Agreement(n, pairs, None, "there is one question only")
+        return Agreement(n, pairs, None, "there is only one question")
     return Agreement(n, pairs, float(fleiss_kappa(table)), "")
 
 

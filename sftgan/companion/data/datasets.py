@@ -223,7 +223,9 @@ def load(
     if source not in entry.sources:
         raise InputError(f"{name!r} has no source {source!r}: choose one of {', '.join(entry.sources)}")
     if entry.semantics == "captions":
-        raise InputError(f"{name!r} has captions and no classes: load it with sftgan.captions.load_captions")
+        raise InputError(
+            f"{name!r} has captions and no classes: load it with sftgan.companion.data.captions.load_captions"
+        )
     for what, value, least in (("size", size, 8), ("train", train, 1), ("test", test, 1), ("seed", seed, 0)):
         if value is not None and (not isinstance(value, Integral) or value < least):
             raise InputError(f"{what} is {value!r}: give a whole number of at least {least}")
@@ -310,7 +312,7 @@ def class_split(classes: Sequence[str], held_out: float = 0.3, seed: int = 0) ->
     """
     if len(classes) < 2 or not 0 < held_out < 1:
         raise InputError(
-            f"cannot hold out {held_out!r} of {len(classes)} class(es): give 2 or more, and a part in (0, 1)"
+            f"cannot hold out {held_out!r} of {len(classes)} class(es): give at least 2, and a fraction in (0, 1)"
         )
     n_held = min(max(round(held_out * len(classes)), 1), len(classes) - 1)
     order = np.random.default_rng(seed).permutation(len(classes)).tolist()
@@ -516,7 +518,7 @@ def _read(chosen: list[tuple[Any, int]], read: Callable, is_glyph: bool, size: i
         labels.append(label)
     if not labels:
         raise InputError(
-            f"none of {len(chosen)} pictures can be read, {str(chosen[0][0])!r} first: replace them"
+            f"none of {len(chosen)} pictures can be read (the first is {str(chosen[0][0])!r}): replace them"
         )
     images = images[: len(labels)]
     masks = images[:, 0] > otsu(images[:, 0]) if is_glyph else None

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from sftgan.cams.model_state import hooked
 from sftgan.cnns.normalised import Normalised
 from sftgan.companion.data.datasets import ImageData, Split
 from sftgan.errors import InputError, check_name
@@ -243,8 +244,8 @@ def _fit_head(model: nn.Module, train: Split, epochs: int, seed: int) -> None:
     *_, head = [module for module in model.modules() if isinstance(module, nn.Linear)]
     caught: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    predict(model, train)
-    handle.remove()
+    with hooked([handle]):
+        predict(model, train)
     features, labels = torch.cat(caught), train.labels.to(caught[0].device)
     optimiser = torch.optim.Adam(head.parameters(), 1e-2)
     for epoch in range(epochs):

@@ -267,7 +267,8 @@ def _begin_side_by_side() -> None:
     os.environ["SFTGAN_WORKERS"] = "1"
     # the notebook's kernel ends with this process by itself
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def execute(job: Job, prefix: str, again: bool = False) -> str:

@@ -77,20 +77,15 @@ class Stage:
     """Function of a config whose result is computed once and cached on disk.
 
     ``stage(config, runtime)`` returns ``compute(config, runtime, checkpoint)``. The key of the cache covers the config,
-    the accelerator, the number of threads, the versions of the numerical libraries, and the code: the source of
-    ``compute``, that of ``modules`` with everything that they import from the package, and the same for the stages in
-    ``after``. So an edit to the training code trains again, and an edit to the plots does not. The code is read when
-    the stage is created. A damaged cache entry is computed again.
+    the accelerator, the number of threads, the versions of the numerical libraries, and the code that
+    ``compute`` can run (see ``digest.code_digest``). So an edit to the training code trains again, and an edit to the
+    plots does not. The code is read when the stage is created. A damaged cache entry is computed again.
 
     Parameters
     ----------
     compute
         Function of the config, the runtime and the path of a checkpoint, where it may save its state so that it can
         resume after a kill. The checkpoint is removed once the result is stored.
-    *modules
-        Names of the package's modules whose code the result depends on.
-    after
-        Stages that ``compute`` calls.
     """
 
     def __init__(self, compute: Callable[[Config, Runtime, Path], Any]):

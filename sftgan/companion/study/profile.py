@@ -27,7 +27,7 @@ class _Source(_Strict):
     folder: str | None = None
     label: str | None = Field(
         None,
-        description="what it is, where results name it: a short name, more in brackets; default: by source",
+        description="what the data are, shown beside results: a short name, details in brackets; default: by source",
     )
 
     def fingerprint(self, dataset: str) -> str | None:
@@ -57,8 +57,10 @@ class DataSource(_Source):
 
     source: Literal["embedded", "folder", "torchvision", "kagglehub"]
     folder: str | None = Field(None, description="name below SFTGAN_DATA; default: the data set's name")
-    train: PositiveInt | None = Field(None, description="images the CNNs are trained on; null: all")
-    test: PositiveInt | None = Field(None, description="images nothing is trained on; null: all")
+    train: PositiveInt | None = Field(None, description="number of images the CNNs are trained on; null: all")
+    test: PositiveInt | None = Field(
+        None, description="number of images on which nothing is trained; null: all"
+    )
     download: bool = Field(False, description="let torchvision download what is missing")
     skip_unreadable: bool = Field(False, description="leave out pictures that cannot be read")
 
@@ -103,7 +105,7 @@ class ExtraPair(DataSource):
     arch: str
     cnn: CNNRecipe
     size: int | None = Field(None, ge=16, description="side of its images, pixels; default: the profile's")
-    pretrained: bool | None = Field(None, description="from ImageNet weights; default: as the profile says")
+    pretrained: bool | None = Field(None, description="start from ImageNet weights; default: the profile's")
 
 
 class Captions(_Source):
@@ -134,7 +136,7 @@ class Trial(_Strict):
         Number of passes over the training examples.
     """
 
-    datasets: tuple[str, ...] = Field(min_length=1, description="of the strategies' data sets")
+    datasets: tuple[str, ...] = Field(min_length=1, description="data sets of the strategies that are used")
     gan_train: PositiveInt
     gan_test: PositiveInt
     gan_epochs: PositiveInt
@@ -157,13 +159,17 @@ class Profile(_Strict):
     captions: Captions = Field(description="captioned images and the model that captions (4.3.7)")
     size: int = Field(ge=16, description="side of the images that the CNNs see, pixels")
     cnn_width: float = Field(gt=0, le=1, description="share of the CNNs' channels that is kept")
-    last_map: int = Field(ge=2, description="smallest side of the CNNs' last map, pixels; strides go for it")
+    last_map: int = Field(
+        ge=2, description="smallest side of the CNNs' last map, pixels; strides are dropped for it"
+    )
     pretrained: bool = Field(description="start the CNNs from ImageNet weights (needs cnn_width 1)")
     cnns: dict[str, CNNRecipe] = Field(min_length=1, description="architectures and recipes (4.1.1)")
     held_out: float = Field(gt=0, lt=1, description="share of the classes that the GANs never see (4.1.1)")
-    tap: Literal["post", "pre"] = Field("post", description="Grad-CAM behind or before the activation")
+    tap: Literal["post", "pre"] = Field("post", description="Grad-CAM after or before the activation")
     eta: PositiveInt = Field(8, description="number of CGMAs (Eq. 1-2)")
-    rounding: Literal["double", "single"] = Field("double", description="of Eq. 1; double: as released")
+    rounding: Literal["double", "single"] = Field(
+        "double", description="rounding in Eq. 1; double: as in the released code"
+    )
     gan_size: PositiveInt = Field(ge=16, description="side of conditions, targets and generated maps, pixels")
     gan_width: PositiveInt = Field(description="features of the generators and the discriminator")
     gan_train: PositiveInt = Field(
@@ -172,14 +178,16 @@ class Profile(_Strict):
     gan_test: PositiveInt = Field(
         description="test images of each data set and CNN, held-out classes, at most"
     )
-    gan_watched: PositiveInt = Field(12, description="test images of each pair that show the training")
+    gan_watched: PositiveInt = Field(
+        12, description="test images of each pair on which the training shows its progress"
+    )
     gan_epochs: PositiveInt = Field(description="passes over the training examples")
     gan_batch: PositiveInt = Field(16, description="examples in one step")
     gan_lr: PositiveFloat = Field(2e-4, description="of Adam with beta 1 = 0.5, generator and discriminator")
     reconstruction: Literal["mse", "mae"] = Field("mse", description="the paper's MSE or the code's MAE")
     reconstruction_weight: PositiveFloat = Field(100.0, description="of the reconstruction loss against BCE")
     variant: Literal["paper", "released"] = Field(
-        "paper", description="released: every switch as in the released code, but for those that are given"
+        "paper", description="released: every switch as in the released code, except those that are given"
     )
     target: Literal["last", "first"] = Field("last", description="the layer whose Grad-CAM is the target")
     accumulate: Literal["first_to_last", "last_to_first"] = Field(
@@ -215,13 +223,15 @@ class Profile(_Strict):
     )
     leave_out: NonNegativeInt = Field(0, description="how many of the last CGMAs are left out")
     modulation: Literal["sft", "concatenation"] = Field(
-        "sft", description="SFT layers, or a plain net of as many parameters that has all as its input"
+        "sft", description="SFT layers, or a plain net that reads the image and all conditions together"
     )
-    seeds: PositiveInt = Field(1, description="trainings of everything that the main comparison pools")
+    seeds: PositiveInt = Field(1, description="number of seeds that the main comparison pools")
     trial: Trial = Field(description="sizes of the short trials of single choices")
     accelerator: Literal["cpu", "cuda", "auto"] = Field("cpu", description="Lightning Fabric's accelerator")
-    workers: PositiveInt = Field(description="processes that fit nets side by side")
-    threads: NonNegativeInt = Field(1, description="torch threads of each; other numbers give other bits")
+    workers: PositiveInt = Field(description="processes that fit nets in parallel")
+    threads: NonNegativeInt = Field(
+        1, description="torch threads of each process; another number changes the last bits"
+    )
 
     def condition_spec(self) -> ConditionSpec:
         """Return how conditions and targets are computed."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -39,7 +38,8 @@ from sftgan.gan.networks import KINDS
 from sftgan.gan.training import TrainedGAN
 from sftgan.provenance import provenance
 
-warnings.filterwarnings("ignore", message="IProgress not found")  # timm imports tqdm.auto; no bar is wanted
+Pair = tuple[str, str]
+"""A data set and a CNN."""
 STRATEGIES = ("similar", "dissimilar")
 
 
@@ -666,7 +666,7 @@ class Study:
             check_name(dataset, strategies, "data set")
         found = extra.get((dataset, arch or ""))
         if found is None:
-            known = ", ".join(" with ".join(pair) for pair in extra)
+            known = ", ".join(" with ".join(pair) for pair in extra) or "none"
             raise InputError(
                 f"profile {p.name} has no {arch} on {dataset}: besides the pairs of the strategies, it has {known}."
             )
@@ -735,7 +735,3 @@ class Study:
             "recipe": asdict(self.profile.gan_recipe(kind)),
             "seed": self.seed,
         }
-
-
-Pair = tuple[str, str]
-"""A data set and a CNN."""

@@ -136,7 +136,7 @@ def test_undefined_statistics_say_why():
     alike = analysed([(p, q, "A", "A") for p in "pq" for q in "12"])
     assert alike.agreement == (2, 1.0, None, "all votes are alike")
     single = analysed([("p", "0", "A", "A"), ("q", "0", "B", "A")])
-    assert single.agreement == (2, 0.0, None, "there is one question only")
+    assert single.agreement == (2, 0.0, None, "there is only one question")
     assert single.by_vote == (0.5, pytest.approx(1.0)) and single.by_question is None
     even = analysed([(p, q, vote, "A") for p in "pq" for q, vote in zip("01", "AB", strict=True)])
     assert even.by_vote == (0.5, 1.0), "everybody is even"

@@ -313,7 +313,9 @@ def test_wrong_arguments_are_answered_in_one_sentence():
             "cats_vs_dogs",
             "torchvision",
         ),
-        "'coco' has captions and no classes: load it with sftgan.captions.load_captions": ("coco",),
+        "'coco' has captions and no classes: load it with sftgan.companion.data.captions.load_captions": (
+            "coco",
+        ),
         "size is 0": ("mnist", "embedded", 0),
         "train is -1": ("mnist", "embedded", 32, -1),
         "test is 2.5": ("mnist", "embedded", 32, 10, 2.5),

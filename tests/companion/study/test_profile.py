@@ -223,7 +223,7 @@ def test_the_released_variant_flips_every_switch():
     for name, (of_paper, of_code) in SWITCHES.items():
         assert getattr(paper, name) == of_paper != of_code == getattr(released, name)
     assert load_profile("smoke", variant="released", target="last").target == "last"
-    assert released.reading().minmax_conditions and released.gan_recipe("gsft").layers == "released"
+    assert released.condition_spec().minmax_conditions and released.gan_recipe("gsft").layers == "released"
     assert set(RELEASED) <= set(Profile.model_fields)
 
 
