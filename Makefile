@@ -66,8 +66,12 @@ book: $(READY)
 test: $(READY)
 	@echo "Checking the code"
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/pydoclint --quiet sftgan
+	@$(BIN)/lint-imports
+	@echo "Running the examples of the docstrings"
+	@$(BIN)/python -m pytest --quiet --doctest-modules sftgan
 	@echo "Running the tests, then every notebook against its committed outputs"
-	@$(BIN)/python -m pytest --nbval tests notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval tests notebooks
 
 # Everybody in turn on one thread: needs a machine that does nothing else.
 bench: export SFTGAN_COMMAND ?= make bench

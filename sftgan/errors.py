@@ -1,6 +1,7 @@
 """Errors that say in one sentence which input cannot be used."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -10,6 +11,34 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """Return the sentence alone, so that IPython shows no traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def require(modules: Iterable[str], extra: str) -> None:
+    """Check that the modules of an extra of the package are installed.
+
+    Parameters
+    ----------
+    modules
+        Names of modules to import.
+    extra
+        Extra of the package that brings them.
+
+    Raises
+    ------
+    InputError
+        If one of them is missing.
+
+    Examples
+    --------
+    >>> require(["json"], "book")
+    >>> require(["no_such_module"], "book")
+    Traceback (most recent call last):
+    sftgan.errors.InputError: no_such_module is not installed: run `pip install "sftgan[book]"`.
+    """
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise InputError(f'{", ".join(missing)} {verb} not installed: run `pip install "sftgan[{extra}]"`.')
 
 
 def check_name(name: str, valid: Iterable[str], what: str) -> str:

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sftgan.errors import InputError
+from sftgan.errors import InputError, require
 
 Notebooks = Annotated[
     list[str] | None, typer.Argument(help="Notebook files, or names such as 04_dice. Default: all notebooks.")
 ]
 ProfileName = Annotated[str, typer.Option(help="Profile: smoke, cpu or paper.")]
+_NEEDED = ("filelock", "joblib", "jinja2", "pandas", "pydantic", "seaborn", "statsmodels", "yaml")
 app = typer.Typer()
 survey_app = typer.Typer(
     no_args_is_help=True, help="Survey people on which of two maps is better (section 6)."
@@ -39,6 +40,7 @@ def run(
     Notebooks that train no networks run in parallel, one per worker of the profile. A notebook is skipped if its
     executed copy comes from the same notebook, package, profile, parameters and requirements.lock.
     """
+    require(_NEEDED, "book")
     from sftgan.companion.recording import runner
 
     values = parse(parameters)
@@ -60,6 +62,7 @@ def record(
     Figures go to figures/PROFILE. Notebooks that ran with their default parameters are replaced with their
     executed copies, without times and other volatile metadata. The others stay as they are.
     """
+    require(_NEEDED, "book")
     from sftgan import provenance
     from sftgan.companion.recording import runner
 
@@ -82,6 +85,7 @@ def claims(
     ] = False,
 ) -> None:
     """Update book/claims.md and README.md from the recorded frames."""
+    require(_NEEDED, "book")
     from sftgan import provenance
     from sftgan.companion.recording import ledger
 
@@ -115,6 +119,7 @@ def publish(
 
     Cached generators are not trained again. Commit first, because the cards name the commit.
     """
+    require(_NEEDED, "book")
     from sftgan import provenance
     from sftgan.companion.recording import cards
     from sftgan.companion.study.study import Study
@@ -140,6 +145,7 @@ def survey_build(
     parameters: Parameters = None,
 ) -> None:
     """Build a survey on the maps of a run: one web page that works without a server."""
+    require(_NEEDED, "book")
     from sftgan.companion.chapters import survey
     from sftgan.companion.study.study import Study
 
@@ -162,6 +168,7 @@ def survey_analyse(
     ] = None,
 ) -> None:
     """Check and pool the answers: faulty files, counts per question, tests and agreement."""
+    require(_NEEDED, "book")
     from sftgan.companion.chapters import survey
     from sftgan.companion.chapters import votes as analysis
 
