@@ -403,7 +403,9 @@ def test_block_cam_by_hand():
 
 def test_images_too_small_for_a_map_are_refused_with_a_size_that_works():
     """At 32 pixels the last block of ResNet50 sees one pixel, and its maps would silently be missing."""
-    with pytest.raises(InputError, match="images of 32 pixels leave .* one pixel.*: use at least 33 pixels"):
+    with pytest.raises(
+        InputError, match="images of 32 pixels shrink to .* one pixel.*: use at least 33 pixels"
+    ):
         layer_cams(torchvision.models.resnet50(num_classes=3), torch.rand(1, 3, 32, 32))
     assert len(layer_cams(torchvision.models.resnet50(num_classes=3), torch.rand(1, 3, 33, 33)).names) == 53
 

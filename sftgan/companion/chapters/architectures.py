@@ -74,7 +74,6 @@ def _sheets(panels: int, width: float, height: float) -> tuple[Figure, list[_She
     return figure, [_Sheet(axis, width, height) for axis in axes[0]]
 
 
-@plots.themed
 def gan_diagram(eta: int = 8) -> Figure:
     """Draw Fig. 3: the CNN's maps on the right, the generator on the left, the discriminator below both.
 
@@ -119,7 +118,6 @@ def gan_diagram(eta: int = 8) -> Figure:
     return figure
 
 
-@plots.themed
 def block_diagrams() -> Figure:
     """Draw the blocks of Fig. 3: the SFT block, whose SFT layer is Eqs. 5 and 6, and the residual block."""
     figure, (left, right) = _sheets(2, 1.9, 4.1)
@@ -146,7 +144,6 @@ def block_diagrams() -> Figure:
     return figure
 
 
-@plots.themed
 def conditioning_diagram(eta: int = 8) -> Figure:
     """Draw Fig. 4: the same trunk twice, conditioned locally (LSFT, left) and globally (GSFT, right).
 
@@ -210,7 +207,6 @@ def _global(s: _Sheet, rows: Mapping[int, float], eta: int) -> None:
     s.line((0.75, top + 0.48), (0.84, top + 0.48))
 
 
-@plots.themed
 def sft_pictures(pictures: Mapping[str, Tensor]) -> Figure:
     """Draw maps, two in a row, each with its own colour scale.
 
@@ -235,7 +231,6 @@ def sft_pictures(pictures: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-@plots.themed
 def spread_curves(spreads: Mapping[str, Mapping[tuple[str, str], Sequence[float]]]) -> Figure:
     """Draw the standard deviation of the features after each block of the trunk.
 

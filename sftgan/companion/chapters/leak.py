@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from sftgan.cams.cgma import positions
 from sftgan.companion.chapters import trials
-from sftgan.companion.report import plots
 from sftgan.companion.report.paper import CONVOLUTIONS
 from sftgan.companion.study.study import Study
 from sftgan.controls import linear_fit
@@ -121,7 +120,6 @@ def coefficients(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plots.themed
 def figure(coefficients: pd.DataFrame) -> Figure:
     """Plot the coefficients: for each setting a grid with a row for each CNN and a column for each term.
 

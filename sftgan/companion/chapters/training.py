@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from sftgan import metrics
 from sftgan.companion.fitting.classifiers import ClassifierRecipe
-from sftgan.companion.report import plots, tables
+from sftgan.companion.report import tables
 from sftgan.companion.report.claims import UNTESTED
 from sftgan.companion.report.paper import ANIMALS10_ACCURACY, CHINESE_MNIST_ACCURACY, CNN_ACCURACIES
 from sftgan.companion.report.statistics import verdict
@@ -345,7 +345,6 @@ def shown_step(step: pd.DataFrame) -> pd.DataFrame:
     return step.assign(**ends, gained=gained)[["claim", "data", "arch", "from", "to", "gained", "verdict"]]
 
 
-@plots.themed
 def figure(limits: pd.DataFrame) -> Figure:
     """Draw accuracy by width and by number of training images, with intervals.
 

@@ -1,9 +1,8 @@
 """Figures of maps, curves and intervals; every function returns a matplotlib figure."""
 
-import functools
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, ParamSpec
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-P = ParamSpec("P")
 MAP_COLOURS = "inferno"  # perceptually uniform, unlike the paper's JET: equal steps look equal
 METHOD_COLOURS = {
     "LSFT": "#0072b2", "GSFT": "#d55e00", "Grad-CAM": "#009e73",
@@ -26,32 +24,11 @@ METHOD_COLOURS = {
     "linear (this CNN)": "#6699cc",
 }  # fmt: skip
 OTHER_COLOURS = ("#332288", "#882255", "#808080", "#999933", "#661100")  # of lines that are not methods
+sns.set_theme(
+    style="whitegrid", context="notebook", rc={"figure.dpi": 110, "figure.constrained_layout.use": True}
+)
 
 
-def themed(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorate a function that draws a figure, so that it draws in the book's theme and leaves no settings behind.
-
-    Parameters
-    ----------
-    draw
-        Function that returns a figure.
-
-    Returns
-    -------
-    Callable
-        The function in the theme.
-    """
-
-    @functools.wraps(draw)
-    def in_theme(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with plt.rc_context():
-            sns.set_theme(style="whitegrid", rc={"figure.dpi": 110, "figure.constrained_layout.use": True})
-            return draw(*args, **kwargs)
-
-    return in_theme
-
-
-@themed
 def map_grid(
     rows: Sequence[Sequence[Tensor]],
     row_titles: Sequence[str],
@@ -110,7 +87,6 @@ def map_grid(
     return figure
 
 
-@themed
 def intervals(
     frame: pd.DataFrame,
     x: str,
@@ -203,7 +179,6 @@ def fitted(frame: pd.DataFrame, *values: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-@themed
 def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> Figure:
     """Draw means with their intervals, the methods side by side in each group.
 
@@ -245,7 +220,6 @@ def intervals_by_group(frame: pd.DataFrame, x: str, group: str, panel: str) -> F
     return figure
 
 
-@themed
 def confusion_matrices(matrices: Mapping[str, Tensor], classes: Mapping[str, Sequence[str]]) -> Figure:
     """Draw confusion matrices, each row scaled to a sum of 1.
 
@@ -282,7 +256,6 @@ def confusion_matrices(matrices: Mapping[str, Tensor], classes: Mapping[str, Seq
     return figure
 
 
-@themed
 def training_curves(losses: Mapping[str, pd.DataFrame], smooth: int = 20) -> Figure:
     """Draw the discriminator, adversarial and reconstruction losses of several GANs.
 
@@ -317,7 +290,6 @@ def training_curves(losses: Mapping[str, pd.DataFrame], smooth: int = 20) -> Fig
     return figure
 
 
-@themed
 def progress_curves(
     curves: Mapping[str, pd.DataFrame], y: str, y_title: str, reference: tuple[float, str]
 ) -> Figure:
@@ -350,7 +322,6 @@ def progress_curves(
     return figure
 
 
-@themed
 def correlation_curves(frame: pd.DataFrame) -> Figure:
     """Draw the mean correlation with the last layer by position, with 95 % bootstrap bands.
 
@@ -378,7 +349,6 @@ def correlation_curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-@themed
 def dead_layers(shares: Mapping[str, Tensor]) -> Figure:
     """Draw the share of images for which each convolution's Grad-CAM is empty.
 
@@ -431,7 +401,6 @@ class Lines(NamedTuple):
     bottom: float | None = None
 
 
-@themed
 def curves(
     frame: pd.DataFrame, x: str, y: str, panel: str, x_title: str, y_title: str, hue: str = "method"
 ) -> Figure:
@@ -462,7 +431,6 @@ def curves(
     return stacked_curves([Lines(frame, y, y_title, hue)], x, panel, x_title)
 
 
-@themed
 def stacked_curves(rows: Sequence[Lines], x: str, panel: str, x_title: str) -> Figure:
     """Draw several rows of panels over the same x axis, as means with 95 % bootstrap bands.
 
@@ -515,7 +483,6 @@ def stacked_curves(rows: Sequence[Lines], x: str, panel: str, x_title: str) -> F
     return figure
 
 
-@themed
 def relevance_profiles(frame: pd.DataFrame, y_title: str, hue: str, top: float | None = None) -> Figure:
     """Draw the mean relevance of each CGMA, one panel for each pair.
 
@@ -555,7 +522,6 @@ def relevance_profiles(frame: pd.DataFrame, y_title: str, hue: str, top: float |
     return figure
 
 
-@themed
 def against_area(frame: pd.DataFrame, y_title: str, panel: str) -> Figure:
     """Draw each method's mean with its interval over the area of its maps.
 
@@ -591,7 +557,6 @@ def against_area(frame: pd.DataFrame, y_title: str, panel: str) -> Figure:
     return figure
 
 
-@themed
 def counts(
     frame: pd.DataFrame,
     group: str,
@@ -649,7 +614,6 @@ def counts(
     return figure
 
 
-@themed
 def power_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the power of a test by the true share of preferences.
 

@@ -282,9 +282,3 @@ def test_power_curves():
     (axis,) = drawn(plots.power_curves({"ten": frame}))
     assert axis.lines[0].get_xydata().tolist() == [[0.5, 0.05], [1.0, 1.0]]
     assert texts(axis.get_legend().get_texts()) == ["ten"]
-
-
-def test_drawing_leaves_the_settings_of_matplotlib_as_they_were():
-    before = dict(plt.rcParams)
-    figure = plots.dead_layers({"vgg16": torch.rand(13)})
-    assert figure.dpi == 110 and dict(plt.rcParams) == before
