@@ -15,7 +15,7 @@ Notebooks = Annotated[
     list[str] | None, typer.Argument(help="Notebook files, or names such as 04_dice. Default: all notebooks.")
 ]
 ProfileName = Annotated[str, typer.Option(help="Profile: smoke, cpu or paper.")]
-_NEEDED = ("filelock", "joblib", "jinja2", "pandas", "pydantic", "seaborn", "statsmodels", "yaml")
+_NEEDED = ("filelock", "joblib", "pandas", "pydantic", "seaborn", "statsmodels", "yaml")
 app = typer.Typer()
 survey_app = typer.Typer(
     no_args_is_help=True, help="Survey people on which of two maps is better (section 6)."
