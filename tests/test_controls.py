@@ -2,13 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
-from sftgan.cams.gradcam import layer_cams
-from sftgan.cnns.architectures import build, target_layer
-from sftgan.companion.study import methods as study_methods
 from sftgan.controls import CONTROLS, controls, linear_fit, linear_map, luminance
-from sftgan.errors import InputError
 from sftgan.gan.examples import Examples, ExplainedImages
 
 
@@ -83,112 +78,6 @@ def test_the_linear_fit_finds_what_made_the_target():
     torch.testing.assert_close(coefficients, expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(linear_map(coefficients, made), targets)
     assert linear_map(10 * coefficients, made).max() == 1
-
-
-# The paper's other methods
-
-
-@pytest.fixture(scope="module")
-def net():
-    torch.manual_seed(0)
-    return build("vgg16", 5, 1 / 16, 16, 4).eval()
-
-
-def explained(net, methods=study_methods.OTHER_METHODS, images=None, seed=0, arch="vgg16"):
-    images = (
-        torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) if images is None else images
-    )
-    return dict(study_methods.method_maps(net, target_layer(net, arch), images, methods, seed))
-
-
-def test_every_method_gives_scaled_maps_of_the_images_size(net):
-    found = explained(net)
-    assert tuple(found) == study_methods.OTHER_METHODS
-    for maps in found.values():
-        assert maps.shape == (3, 16, 16) and maps.dtype == torch.float32
-        assert maps.amin((1, 2)).tolist() == [0] * 3 and set(maps.amax((1, 2)).tolist()) <= {0.0, 1.0}
-
-
-def test_grad_cam_is_ours_and_saliency_is_the_gradient(net):
-    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    found = explained(net, ("Grad-CAM", "Saliency"), images.detach())
-    torch.testing.assert_close(
-        found["Grad-CAM"], layer_cams(net, images.detach()).maps[:, -1], atol=1e-4, rtol=0
-    )
-    net(images).amax(1).sum().backward()
-    slope = images.grad.abs().amax(1)
-    low, high = slope.amin((1, 2), keepdim=True), slope.amax((1, 2), keepdim=True)
-    torch.testing.assert_close(found["Saliency"], (slope - low) / (high - low), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("arch", ["vgg19", "resnet50", "mobilenet_v2"])
-def test_grad_cam_is_ours_for_other_nets_too(arch):
-    torch.manual_seed(0)
-    net = build(arch, 5, 1 / 16, 16, 4).eval()
-    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    theirs = explained(net, ("Grad-CAM",), images, arch=arch)["Grad-CAM"]
-    torch.testing.assert_close(theirs, layer_cams(net, images).maps[:, -1], atol=1e-3, rtol=0)
-
-
-def test_the_activation_is_the_relu_right_behind_a_convolution(net):
-    conv = target_layer(net, "vgg16")
-    relu = study_methods.activation(net, conv)
-    assert isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU)
-    layers = list(net.net.features)
-    assert layers.index(relu) == layers.index(conv) + 2, "their batch norm is between them"
-    assert study_methods.activation(net, relu) is relu
-    resnet, mobilenet = (build(arch, 5, 1 / 16, 16, 4) for arch in ("resnet50", "mobilenet_v2"))
-    last = target_layer(resnet, "resnet50")
-    assert study_methods.activation(resnet, last) is last, "its ReLU comes behind the sum with the shortcut"
-    assert isinstance(study_methods.activation(mobilenet, target_layer(mobilenet, "mobilenet_v2")), nn.ReLU6)
-
-
-def test_score_cam_weighs_positive_activations_by_the_score_of_what_they_show():
-    """By hand, for a net of one convolution and a head that counts; every map of the convolution is negative."""
-    torch.manual_seed(0)
-    body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
-    net = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
-    nn.init.constant_(net[0].weight, -0.1)
-    net[1].bias.data = torch.tensor([3.0, 2.0, 1.0, 2.5])
-    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    found = dict(study_methods.method_maps(net, net[0], images, ["Score-CAM"]))["Score-CAM"]
-    with torch.no_grad():
-        assert (net[0](images) < 0).all(), "of which any weighted sum is black"
-        activations = body(images)
-        for image, maps, drawn in zip(images, activations, found, strict=True):
-            masks = torch.stack([(m - m.min()) / (m.max() - m.min()) for m in maps])
-            c = net(image[None]).argmax(1)
-            weights = net(image * masks[:, None])[:, c][:, 0].softmax(0)
-            expected = (weights[:, None, None] * maps).sum(0)
-            low, high = expected.min(), expected.max()
-            torch.testing.assert_close(drawn, (expected - low) / (high - low), atol=1e-4, rtol=0)
-
-
-def test_smoothgrad_is_drawn_by_the_seed_and_alters_nothing(net):
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    net.train()
-    a, b, c = (explained(net, ("SmoothGrad",), seed=seed)["SmoothGrad"] for seed in (0, 0, 1))
-    assert torch.equal(a, b) and not torch.equal(a, c)
-    assert torch.equal(torch.rand(3), expected), "the global random numbers are left alone"
-    assert net.training
-    net.eval()
-
-
-def test_nothing_is_printed(net, capfd):
-    explained(net)
-    assert capfd.readouterr() == ("", ""), "Score-CAM has a progress bar of its own"
-
-
-def test_unknown_methods_and_missing_libraries_are_said(net, monkeypatch):
-    with pytest.raises(InputError, match="unknown method 'ScoreCAM': did you mean 'Score-CAM'"):
-        explained(net, ("ScoreCAM",))
-    monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
-    with pytest.raises(
-        InputError, match="comparing with other methods needs captum: run `pip install captum`"
-    ):
-        explained(net, ("Saliency",))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

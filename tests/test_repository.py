@@ -64,6 +64,9 @@ OPTIONAL = {
 def test_every_import_of_the_package_is_a_declared_dependency(wing):
     """A package that happens to be installed hides a missing one."""
     extras = ["book"] if wing == "companion" else []
+    everything = {canonicalize_name(r.name) for r in requirements(*PROJECT["optional-dependencies"])}
+    by_papermill = {"nbclient", "nbformat", "jupyter_client"}
+    assert {canonicalize_name(name) for name in OPTIONAL - by_papermill} <= everything
     wanted = [*requirements(), *(requirements(*extras) if extras else [])]
     declared = {canonicalize_name(requirement.name) for requirement in wanted}
     owners = packages_distributions()

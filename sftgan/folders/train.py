@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,11 +18,10 @@ from sftgan.errors import InputError, check_name
 from sftgan.explainer import Explainer
 from sftgan.gan.examples import Examples, explain_images
 from sftgan.gan.networks import KINDS
-from sftgan.gan.training import GANRecipe, generate, train_gan
+from sftgan.gan.training import LOSSES, GANRecipe, generate, train_gan
 from sftgan.intervals import bootstrap_ci
 from sftgan.pictures import batches, check_writable, pictures_in, stacked
 
-LOSSES = ("discriminator", "adversarial", "reconstruction")
 WATCHED = 8  # number of held-out examples whose maps show the progress
 
 
@@ -211,16 +209,9 @@ def train(prepared: Prepared, recipe: GANRecipe, seed: int = 0, device: str = "c
         "mean map": prepared.train.targets.mean(0).expand_as(test.targets),
         "linear fit": linear_map(linear_fit([prepared.train]), test),
     }
-    losses = [
-        {
-            name: float(np.mean([step[name] for step in gan.losses if step["epoch"] == epoch]))
-            for name in LOSSES
-        }
-        for epoch in range(1, len(gan.epochs))
-    ]
     explainer = Explainer(gan.generator.cpu(), prepared.spec, test.targets.shape[-1])
     agreement = {name: _agreement(maps, test.targets) for name, maps in drawn.items()}
-    return Judged(explainer, losses, agreement, len(test))
+    return Judged(explainer, gan.epoch_losses(), agreement, len(test))
 
 
 def _digest(weights: Mapping[str, Tensor], *rest: object) -> str:

@@ -1,10 +1,13 @@
 """Adversarial training of the SFT generators (paper, section 4.1, "Training SFT-GANs")."""
 
+import itertools
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
@@ -95,6 +98,8 @@ CHOICES = {
     "modulation": ("sft", "concatenation"),
 }
 """The values that each name in a recipe may take; the paper's comes first."""
+LOSSES = ("discriminator", "adversarial", "reconstruction")
+"""Names of the losses of a training."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,17 @@ class TrainedGAN:
     losses: list[dict[str, float]]
     epochs: list[dict[str, int]]
     previews: Float[Tensor, "states n h w"]
+
+    def epoch_losses(self) -> list[dict[str, float]]:
+        """Compute the mean losses of each epoch.
+
+        Returns
+        -------
+        list[dict[str, float]]
+            One dictionary per epoch, from the first on, with the names of ``LOSSES``.
+        """
+        steps = (list(group) for _, group in itertools.groupby(self.losses, key=itemgetter("epoch")))
+        return [{name: float(np.mean([step[name] for step in epoch])) for name in LOSSES} for epoch in steps]
 
 
 def train_gan(

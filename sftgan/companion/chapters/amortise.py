@@ -56,7 +56,7 @@ class Sizes:
     Attributes
     ----------
     kinds
-        Students, some of ``KINDS``.
+        Students, some of ``STUDENT_KINDS``.
     train
         Number of training images of each CNN.
     test
@@ -161,7 +161,7 @@ def student_configs(kinds: Iterable[str]) -> list[tuple[str, str]]:
     Parameters
     ----------
     kinds
-        Names in ``KINDS``.
+        Names in ``STUDENT_KINDS``.
 
     Returns
     -------

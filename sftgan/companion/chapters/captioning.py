@@ -42,8 +42,8 @@ def scores(study: Study, n_images: int) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row for each image, word (``position``, ``word``) and method of ``METHODS``. ``role`` is one of
-        ``captions.ROLES``, and ``intensity`` is the mean of the word's map (see ``maps``). "on the subject"
+        One row for each image, word (``position``, ``word``) and method of ``WORD_METHODS``. ``role`` is one of
+        ``captions.ROLES``, and ``intensity`` is the mean of the word's map (see ``caption_maps``). "on the subject"
         is the map's ``metrics.foreground_share`` on the subject; it is NaN where the subject's place is
         unknown, as in photographs.
 
@@ -112,7 +112,7 @@ def caption_maps(study: Study, image: int) -> tuple[Caption, dict[str, Tensor]]:
     Returns
     -------
     tuple[Caption, dict[str, Tensor]]
-        The caption of T words, and for each method of ``METHODS`` the maps (T, H, W) in [0, 1].
+        The caption of T words, and for each method of ``WORD_METHODS`` the maps (T, H, W) in [0, 1].
     """
     return WORDS(_config(study, image), study.runtime)
 

@@ -22,7 +22,7 @@ def qualitative_claims(frames: Mapping[str, pd.DataFrame], shares: pd.DataFrame)
     Parameters
     ----------
     frames
-        Frames of ``experiments``: "likeness" is ``analogy``; "unseen" is ``scores`` and "intensity" is
+        "likeness" is the frame of ``analogy``; "unseen" is that of ``frames.overlaps`` and "intensity" is
         ``intensities`` of the unseen pairs; "strategies" is ``by_strategy``.
     shares
         Frame of ``shortcuts.shortcuts``.
@@ -121,7 +121,7 @@ def by_strategy(study: Study, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Rows of ``scores``. ``method`` is "trained on similar" or "trained on dissimilar", and ``marked`` is
+        Rows of ``frames.overlaps``. ``method`` is "trained on similar" or "trained on dissimilar", and ``marked`` is
         the share of the picture that the map marks.
     """
     found = overlaps(study, [(*pair, strategy) for pair in pairs for strategy in STRATEGIES])

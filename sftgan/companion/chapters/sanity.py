@@ -114,7 +114,7 @@ def judged(steps: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row of ``claims.judge`` for each method of ``METHODS``.
+        One row of ``claims.judge`` for each method of ``CASCADED``.
     """
     last = steps[steps["share"] == 1].drop(columns="share")
     rows = []
@@ -195,7 +195,7 @@ def cascade_maps(config: Config, runtime: Runtime) -> list[tuple[float, dict[str
     Returns
     -------
     list[tuple[float, dict[str, Tensor]]]
-        For each step the share of the layers that is randomised, and the maps (n, H, W) of all ``METHODS``.
+        For each step the share of the layers that is randomised, and the maps (n, H, W) of all ``CASCADED`` methods.
     """
     test, n, n_steps = config["case"]["test"], config["n_images"], config["n_steps"]
     model = CLASSIFIER(test["cnn"], runtime).model.to(runtime.device)

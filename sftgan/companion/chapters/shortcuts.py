@@ -125,7 +125,7 @@ def telling(study: Study, arch: str = "inception_v3") -> dict[str, ExplainedImag
 
     Returns
     -------
-    dict[str, Explained]
+    dict[str, ExplainedImages]
         The explained scenes of each CNN.
 
     Raises

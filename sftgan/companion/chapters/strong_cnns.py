@@ -17,7 +17,7 @@ CNN_KINDS = ("thin", "ImageNet weights")
 
 
 def kinds(study: Study) -> dict[Pair, str]:
-    """Find the data sets of photographs that the profile explains with both ``KINDS`` of CNNs.
+    """Find the data sets of photographs that the profile explains with both ``CNN_KINDS`` of CNNs.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def wins(judged: pd.DataFrame, measure: str = "r") -> dict[str, str]:
     Returns
     -------
     dict[str, str]
-        For each of ``KINDS`` a text such as "1 of 3".
+        For each of ``CNN_KINDS`` a text such as "1 of 3".
 
     Examples
     --------

@@ -54,7 +54,7 @@ def channels(source: Source) -> dict[str, Tensor]:
     Returns
     -------
     dict[str, Tensor]
-        Channels (n, channels, H, W) in [0, 1], by the names in ``FREE`` and "CGMAs".
+        Channels (n, channels, H, W) in [0, 1], by the names in ``FREE_INPUTS`` and "CGMAs".
     """
     explained, gradient, target = source
     n = len(target)

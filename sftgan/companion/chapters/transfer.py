@@ -162,7 +162,7 @@ def seen(
 
 
 def drawn(shown: Examples, by: Mapping[str, Explainer]) -> dict[str, Tensor]:
-    """Compute the maps of the explainers, of the last convolution's Grad-CAM, and of the controls ``FREE``.
+    """Compute the maps of the explainers, of the last convolution's Grad-CAM, and of the controls ``FREE_CONTROLS``.
 
     The control "centre" is bright in the middle and dark at the border of every picture.
 

@@ -336,9 +336,7 @@ def sizes(study: Study, settings: Mapping[str, Mapping[str, Any]], kinds: Sequen
     for setting, changed in settings.items():
         trial = study.trial(**changed)
         for kind, gan in trial.gans(trial.strategy(datasets(trial)[0]), kinds).items():
-            losses = pd.DataFrame(gan.losses)
-            end = losses[losses["epoch"] == losses["epoch"].max()]["discriminator"].mean()
-            end = np.nan if trial.profile.adversarial == "off" else end
+            end = np.nan if trial.profile.adversarial == "off" else gan.epoch_losses()[-1]["discriminator"]
             rows.append([setting, kind.upper(), count_parameters(gan.generator), len(gan.losses), end])
     columns = ["setting", "kind", "parameters", "steps", "discriminator's loss"]
     return pd.DataFrame(rows, columns=columns)

@@ -123,9 +123,8 @@ def card(study: Study, name: str, gan: TrainedGAN, results: pd.DataFrame, made: 
     cnns["test accuracy"] = tables.with_intervals(cnns, "accuracy")
     spread = pd.concat([results.assign(data="all of them"), results])
     spread = tables.means_as_text(spread, ["r", "dice"], ["data", "method"], digits=3)
-    loss = (
-        pd.DataFrame(gan.losses).groupby("epoch")[["discriminator", "adversarial", "reconstruction"]].mean()
-    )
+    loss = pd.DataFrame(gan.epoch_losses())
+    loss.index = loss.index.rename("epoch") + 1
     loss = loss.iloc[sorted({0, len(loss) - 1})].reset_index().map("{:.4g}".format)
     held_out = p.gan_split == "classes"
     versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())

@@ -52,7 +52,7 @@ def judge(scores: pd.DataFrame, orderings: Sequence[Ordering], by: Sequence[str]
     Parameters
     ----------
     scores
-        A frame of ``experiments``, with one row for each method and image.
+        Frame with one row for each method and image.
     orderings
         Claims to judge.
     by
@@ -173,7 +173,7 @@ def against_best_control(
     Parameters
     ----------
     scores
-        A frame of ``experiments``, with one row for each method and image.
+        Frame with one row for each method and image.
     measure
         Column of ``scores``, or one of ``metrics.STATISTICS``.
     methods

@@ -30,14 +30,16 @@ def code_digest(function: Callable) -> str:
     """
     home = function.__module__
     texts: dict[_Place, str] = {}
+    modules: dict[str, _Module] = {}
     todo: list[_Place] = [(home, function.__name__)]
     while todo:
         place = todo.pop()
         if place in texts or place[0] in _NOT_FOLLOWED:
             continue
-        module = _read(_source(place[0], function), place[0])
-        texts[place] = module.text(place[1])
-        todo += module.reached(place[1])
+        if place[0] not in modules:
+            modules[place[0]] = _read(_source(place[0], function), place[0])
+        texts[place] = modules[place[0]].text(place[1])
+        todo += modules[place[0]].reached(place[1])
     parts = [f"{module}.{name}\n{text}" for (module, name), text in sorted(texts.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -68,10 +70,15 @@ class _Module:
                 always.append(_Bare().visit(node))
         self.defined[""] = always
 
+    @functools.cache  # noqa: B019, as `_read` keeps the modules
     def text(self, name: str) -> str:
         return "\n".join(ast.dump(node) for node in self.defined.get(name, []))
 
-    def reached(self, name: str) -> Iterator[_Place]:
+    @functools.cache  # noqa: B019
+    def reached(self, name: str) -> tuple[_Place, ...]:
+        return tuple(dict.fromkeys(self._reached(name)))
+
+    def _reached(self, name: str) -> Iterator[_Place]:
         yield self.name, ""
         for node in self.defined.get(name, []):
             imported = dict(self.imported)

@@ -44,7 +44,7 @@ def method_maps(
     images
         Images (B, 3, H, W) in [0, 1].
     methods
-        Names from ``METHODS``.
+        Names from ``OTHER_METHODS``.
     seed
         Seed of SmoothGrad's noise. The global random state is restored after each method.
 

@@ -136,8 +136,8 @@ def test_the_numbers_of_a_card_are_the_study_s(study, folder, name):
 
     losses = table(card, "Training")
     assert [row[0] for row in losses] == ["1", "3"]
-    losses = pd.DataFrame(gan.losses)
-    last = losses[losses["epoch"] == 3]["reconstruction"].mean()
+    steps = pd.DataFrame(gan.losses)
+    last = steps[steps["epoch"] == 3]["reconstruction"].mean()
     assert losses[1][3] == f"{last:.4g}"
 
     evaluated = {(row[0], row[1]): row[2:] for row in table(card, "Evaluation")}

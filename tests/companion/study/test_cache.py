@@ -182,7 +182,7 @@ def test_pin_fixes_threads_and_algorithms():
 def test_accelerators_are_resolved_before_they_become_a_key(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert model_state.resolve("auto") == model_state.resolve("cpu") == "cpu"
-    with pytest.raises(InputError, match="PyTorch finds no CUDA device here: choose 'cpu' or 'auto'"):
+    with pytest.raises(InputError, match="PyTorch finds no CUDA device: choose 'cpu' or 'auto'"):
         model_state.resolve("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert model_state.resolve("auto") == model_state.resolve("cuda") == "cuda"
@@ -206,6 +206,8 @@ def test_the_compute_function_itself_counts_but_not_its_comments(tmp_path, monke
     assert runs(trace) == ["ran"]
     assert edited(tmp_path, run + "    return 2\n")(config(trace), Runtime()) == 2
     assert runs(trace) == ["ran", "ran"]
+    assert edited(tmp_path, run + "    return 1\n")(config(trace), Runtime()) == 1
+    assert runs(trace) == ["ran", "ran"], "old results stay"
 
 
 def test_code_counts_as_it_was_imported(tmp_path, monkeypatch, trace):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sftgan.companion.chapters import students
 from sftgan.companion.study import digest
 from sftgan.companion.study.digest import code_digest
 from sftgan.gan import training
@@ -12,6 +13,7 @@ SOURCES = {
     "__init__": "",
     "a": '''"""Computes."""
 from sftgan import b
+from sftgan.deep.e import EARLIER
 from sftgan.deep.c import LIMIT, Shape, helper as h
 
 SCALE = 2
@@ -21,7 +23,7 @@ def compute(config: dict) -> int:
     from sftgan.deep import d
     if config is None:
         raise ValueError(f"no config: {config}")
-    return b.g(h(config), LIMIT) + d.late() + Shape().area()
+    return b.g(h(config), LIMIT) + d.late() + Shape().area() + EARLIER(config)
 
 def unrelated():
     return SCALE
@@ -29,6 +31,7 @@ def unrelated():
     "b": "def g(x, limit):\n    return inner(x)\n\ndef inner(x):\n    return x\n\ndef other():\n    return 1\n",
     "deep/__init__": "",
     "deep/c": "LIMIT = 3\n\ndef helper(x):\n    return x\n\nclass Shape:\n    def area(self):\n        return 1\n",
+    "deep/e": "def early(config):\n    return 6\n\nEARLIER = dict(compute=early)\n",
     "deep/d": "def late():\n    return 4\n\nprint\n",
 }
 COMPUTE = SimpleNamespace(__module__="sftgan.a", __name__="compute")
@@ -63,6 +66,7 @@ def edit(package, module, old, new):
         ("deep/c", "return x", "return x + 1"),  # imported under another name
         ("deep/c", "return 1", "return 2"),  # the method of a class
         ("deep/d", "return 4", "return 5"),  # imported in the function
+        ("deep/e", "return 6", "return 7"),  # an earlier stage
         ("deep/d", "print\n", "print()\n"),  # runs when the module is imported
     ],
 )
@@ -96,13 +100,24 @@ def test_the_same_code_in_another_module_is_another_digest(package):
     assert code_digest(SimpleNamespace(__module__="sftgan.z", __name__="compute")) != code_digest(COMPUTE)
 
 
-def test_a_training_reaches_its_networks_and_its_files():
-    reached, todo = set(), [("sftgan.gan.training", "train_gan")]
+def reached(function) -> set[str]:
+    """Modules whose definitions count for a function."""
+    seen, todo = set(), [(function.__module__, function.__name__)]
     while todo:
-        module, name = todo.pop()
-        if (module, name) not in reached:
-            reached.add((module, name))
-            todo += digest._read(digest._source(module, training.train_gan), module).reached(name)
-    modules = {module for module, _ in reached}
+        place = todo.pop()
+        if place not in seen:
+            seen.add(place)
+            todo += digest._read(digest._source(place[0], function), place[0]).reached(place[1])
+    return {module for module, _ in seen}
+
+
+def test_a_training_reaches_its_networks_and_its_files():
+    modules = reached(training.train_gan)
     assert {"sftgan.gan.networks", "sftgan.files", "sftgan.errors"} <= modules
     assert not {m for m in modules if "companion" in m or m in ("sftgan.cli", "sftgan.gan.weights")}
+
+
+def test_stages_know_the_code_that_they_run():
+    assert "sftgan.companion.study.methods" in reached(students.TAUGHT.compute)
+    assert {"sftgan.companion.study.methods", "sftgan.gan.training"} <= reached(students.STUDENT.compute)
+    assert "sftgan.gan.training" in reached(students.DRAWN.compute)

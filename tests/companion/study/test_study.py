@@ -207,7 +207,7 @@ def test_a_gan_on_one_data_set_sees_its_pairs_only_but_is_watched_on_all(study):
 
 
 def test_a_second_study_computes_nothing(study, scores, monkeypatch):
-    for name in ("train_gan", "fit", "examples"):
+    for name in ("train_gan", "fit", "explain_images"):
         monkeypatch.setattr(stages, name, None)  # whoever computes, fails
     monkeypatch.setattr(datasets, "load", None)
     before = log()
