@@ -524,9 +524,11 @@ def check_images(model: nn.Module, images: Float[Tensor, "b channels h w"]) -> N
     Examples
     --------
     >>> import torch
-    >>> check_images(torch.nn.Identity(), torch.full((1, 3, 8, 8), torch.nan))
-    Traceback (most recent call last):
-    sftgan.errors.InputError: images contain NaN or infinite values: replace these first.
+    >>> try:
+    ...     check_images(torch.nn.Identity(), torch.full((1, 3, 8, 8), torch.nan))
+    ... except InputError as error:
+    ...     print(error)
+    images contain NaN or infinite values: replace these first.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model must be a torch.nn.Module, got {type(model).__name__}.")
